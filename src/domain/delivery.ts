@@ -1,0 +1,25 @@
+import type { AttemptOutcome } from './attempt.ts';
+
+/** The life of a delivery. `held` waits for its endpoint to be enabled; `discarded` lost its endpoint for good. */
+export const DELIVERY_STATUSES = ['pending', 'delivered', 'exhausted', 'held', 'discarded'] as const;
+export type DeliveryStatus = (typeof DELIVERY_STATUSES)[number];
+
+export const DELIVERY_TRANSITIONS = {
+  pending: ['pending', 'delivered', 'exhausted', 'held', 'discarded'],
+  held: ['pending', 'discarded'],
+  delivered: [],
+  exhausted: ['pending'],
+  discarded: [],
+} as const satisfies Record<DeliveryStatus, readonly DeliveryStatus[]>;
+
+/** What an attempt makes of its delivery: over, or due again at a time. */
+export type DeliveryVerdict =
+  | { readonly status: 'delivered' | 'exhausted'; readonly nextAttemptAt: null }
+  | { readonly status: 'pending'; readonly nextAttemptAt: Date };
+
+/** Decides after an attempt; `nextAttemptAt` is what the schedule offers, null when it is used up. */
+export function judgeDelivery(outcome: AttemptOutcome, nextAttemptAt: Date | null): DeliveryVerdict {
+  if (outcome === 'delivered') return { status: 'delivered', nextAttemptAt: null };
+  if (nextAttemptAt === null) return { status: 'exhausted', nextAttemptAt: null };
+  return { status: 'pending', nextAttemptAt };
+}

@@ -1,0 +1,51 @@
+/** The life of a job. Once started it stays `in_progress`, retries included, until it ends. */
+export const JOB_STATUSES = ['queued', 'in_progress', 'succeeded', 'failed', 'canceled', 'expired'] as const;
+export type JobStatus = (typeof JOB_STATUSES)[number];
+
+export const JOB_TRANSITIONS = {
+  queued: ['in_progress', 'canceled', 'expired'],
+  in_progress: ['in_progress', 'succeeded', 'failed', 'canceled'],
+  succeeded: [],
+  failed: [],
+  canceled: [],
+  expired: [],
+} as const satisfies Record<JobStatus, readonly JobStatus[]>;
+
+/** Statuses that nothing follows. */
+export const FINAL_JOB_STATUSES = ['succeeded', 'failed', 'canceled', 'expired'] as const satisfies JobStatus[];
+export type FinalJobStatus = (typeof FINAL_JOB_STATUSES)[number];
+
+export function isFinal(status: JobStatus): status is FinalJobStatus {
+  return JOB_TRANSITIONS[status].length === 0;
+}
+
+/** One try at executing a job. `released` was given back unharmed on shutdown; `lost` had its worker die. */
+export const RUN_STATUSES = ['in_progress', 'succeeded', 'failed', 'timed_out', 'lost', 'released'] as const;
+export type RunStatus = (typeof RUN_STATUSES)[number];
+
+/** Facts about a job, in the order they may occur. The final ones can be subscribed to. */
+export const FINAL_JOB_EVENT_TYPES = ['job.succeeded', 'job.failed', 'job.canceled', 'job.expired'] as const;
+export type FinalJobEventType = (typeof FINAL_JOB_EVENT_TYPES)[number];
+export const JOB_EVENT_TYPES = ['job.queued', 'job.started', ...FINAL_JOB_EVENT_TYPES] as const;
+export type JobEventType = (typeof JOB_EVENT_TYPES)[number];
+
+/** Why a job or a run failed, as clients and auditors see it. */
+export interface JobError {
+  /** Stable, lower snake case. */
+  readonly code: 'handler_error' | 'timeout' | 'invalid_input' | 'invalid_output' | 'worker_lost' | 'unknown_job_type';
+  readonly message: string;
+}
+
+export interface JobProgress {
+  /** 0 to 100. */
+  readonly percent: number;
+  readonly message?: string;
+}
+
+/**
+ * Seconds a client should wait before it polls again: a quarter of what it has waited so far, from 1 to 30, so
+ * that short jobs are seen soon and long ones cost few requests.
+ */
+export function pollAfterSeconds(createdAt: Date, now: Date): number {
+  return Math.min(30, Math.max(1, Math.ceil((now.getTime() - createdAt.getTime()) / 4000)));
+}

@@ -1,0 +1,35 @@
+/**
+ * JSON that PostgreSQL can hold. Its text has no NUL, and its JSON functions refuse an unpaired surrogate; both are
+ * legal in JavaScript strings, so they are looked for before a statement fails on them.
+ */
+export type StorableJson =
+  | { readonly ok: true; readonly text: string }
+  | { readonly ok: false; readonly reason: string };
+
+// `JSON.stringify` writes every NUL and every unpaired surrogate, and no other surrogate, as an escape. The
+// lookbehind skips `\\u0000`, which is a backslash followed by text.
+const UNSTORABLE = /(?<!\\)((?:\\\\)*)\\u(?:0000|d[89a-f][0-9a-f]{2})/g;
+
+/** Serialises a value; `undefined` becomes null. Refuses cycles, BigInt, NUL and unpaired surrogates. */
+export function toStorableJson(value: unknown): StorableJson {
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(value);
+  } catch (error) {
+    return { ok: false, reason: error instanceof Error ? error.message : 'it cannot be serialised as JSON' };
+  }
+  if (text === undefined) {
+    if (value === undefined) return { ok: true, text: 'null' };
+    return { ok: false, reason: `a ${typeof value} cannot be serialised as JSON` };
+  }
+  if (text.includes('\\u') && text.search(UNSTORABLE) !== -1) {
+    return { ok: false, reason: 'a string in it holds U+0000 or an unpaired surrogate, which PostgreSQL cannot store' };
+  }
+  return { ok: true, text };
+}
+
+/** Serialises what we record about others (an error message, a response header): what cannot be stored becomes U+FFFD. */
+export function toCleanJson(value: object): string {
+  const text = JSON.stringify(value);
+  return text.includes('\\u') ? text.replace(UNSTORABLE, '$1\\ufffd') : text;
+}

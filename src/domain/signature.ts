@@ -1,0 +1,20 @@
+import { createHmac, randomBytes } from 'node:crypto';
+
+const PREFIX = 'whsec_';
+
+/** Signing keys are 24 to 64 bytes (Standard Webhooks 1.0); ours are 32, like the digest they feed. */
+const KEY_BYTES = 32;
+
+export function newSigningKey(): Uint8Array {
+  return randomBytes(KEY_BYTES);
+}
+
+/** The key as its owner keeps it: `whsec_` and base64. */
+export function formatSigningSecret(key: Uint8Array): string {
+  return PREFIX + Buffer.from(key).toString('base64');
+}
+
+/** `v1,<base64 HMAC-SHA256 of "id.timestamp.body">`, as Standard Webhooks 1.0 has it. `timestamp` is Unix seconds. */
+export function signV1(key: Uint8Array, id: string, timestamp: number, body: Uint8Array): string {
+  return `v1,${createHmac('sha256', key).update(`${id}.${timestamp}.`).update(body).digest('base64')}`;
+}
