@@ -1,0 +1,40 @@
+import { and, asc, desc, eq, getTableColumns, lt } from 'drizzle-orm';
+import type { AccountId, JobId } from '../domain/ids.ts';
+import type { Database } from './database.ts';
+import type { JobRecord } from './jobs.ts';
+import { jobRuns, jobs } from './schema/jobs.ts';
+
+const { input: _input, ...columns } = getTableColumns(jobs);
+
+export async function findJob({ orm }: Database, accountId: AccountId, id: JobId): Promise<JobRecord | undefined> {
+  const rows = await orm
+    .select(columns)
+    .from(jobs)
+    .where(and(eq(jobs.accountId, accountId), eq(jobs.id, id)));
+  return rows[0];
+}
+
+/** Newest first; `before` is the last id of the page before. Ids sort by time, so `jobs_pkey` serves it, backwards. */
+export async function listJobs(
+  { orm }: Database,
+  accountId: AccountId,
+  page: { before: JobId | undefined; limit: number },
+): Promise<JobRecord[]> {
+  return orm
+    .select(columns)
+    .from(jobs)
+    .where(and(eq(jobs.accountId, accountId), page.before === undefined ? undefined : lt(jobs.id, page.before)))
+    .orderBy(desc(jobs.id))
+    .limit(page.limit);
+}
+
+export type RunRecord = Readonly<typeof jobRuns.$inferSelect>;
+
+/** The runs of a job in their order. Served by `job_runs_of_job`. */
+export async function listRuns({ orm }: Database, accountId: AccountId, jobId: JobId): Promise<RunRecord[]> {
+  return orm
+    .select()
+    .from(jobRuns)
+    .where(and(eq(jobRuns.accountId, accountId), eq(jobRuns.jobId, jobId)))
+    .orderBy(asc(jobRuns.number));
+}

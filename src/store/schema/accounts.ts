@@ -1,0 +1,37 @@
+import { sql } from 'drizzle-orm';
+import { check, foreignKey, index, primaryKey, text, unique } from 'drizzle-orm/pg-core';
+import type { AccountId, ApiKeyId } from '../../domain/ids.ts';
+import type { ApiKeyScope } from '../../domain/api-key.ts';
+import { bytes, idColumn, moment, ringback } from './columns.ts';
+
+export const accounts = ringback.table(
+  'accounts',
+  {
+    accountId: idColumn<AccountId>('account_id').primaryKey(),
+    name: text().notNull(),
+    createdAt: moment('created_at').notNull(),
+  },
+  (table) => [unique('accounts_name').on(table.name)],
+);
+
+export const apiKeys = ringback.table(
+  'api_keys',
+  {
+    accountId: idColumn<AccountId>('account_id').notNull(),
+    id: idColumn<ApiKeyId>('id').notNull(),
+    /** SHA-256 of the key; the key itself is never stored. */
+    hash: bytes().notNull(),
+    lastFour: text('last_four').notNull(),
+    scopes: text().array().$type<readonly ApiKeyScope[]>().notNull(),
+    createdAt: moment('created_at').notNull(),
+    revokedAt: moment('revoked_at'),
+  },
+  (table) => [
+    primaryKey({ name: 'api_keys_pkey', columns: [table.accountId, table.id] }),
+    foreignKey({ name: 'api_keys_account', columns: [table.accountId], foreignColumns: [accounts.accountId] }),
+    // Not unique: a unique index would have to start with account_id, which a request does not name. Two keys with
+    // one hash are the same 256 random bits.
+    index('api_keys_hash').on(table.hash),
+    check('api_keys_hash_is_sha256', sql.raw('octet_length(hash) = 32')),
+  ],
+);

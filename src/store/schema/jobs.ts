@@ -1,0 +1,109 @@
+import { sql } from 'drizzle-orm';
+import { check, foreignKey, index, integer, json, jsonb, primaryKey, text } from 'drizzle-orm/pg-core';
+import {
+  type FinalJobEventType,
+  type JobError,
+  type JobProgress,
+  FINAL_JOB_STATUSES,
+  JOB_EVENT_TYPES,
+  JOB_STATUSES,
+  RUN_STATUSES,
+} from '../../domain/job.ts';
+import type { AccountId, EndpointId, EventId, JobId, RunId, WorkerId } from '../../domain/ids.ts';
+import { bytes, idColumn, moment, oneOf, ringback } from './columns.ts';
+
+/**
+ * `input` and `output` are json, not jsonb: they go back as they came, key order and numbers included, and cost
+ * no re-encoding. No index names a column that changes, so that both updates of a job are heap-only.
+ */
+export const jobs = ringback.table(
+  'jobs',
+  {
+    accountId: idColumn<AccountId>('account_id').notNull(),
+    id: idColumn<JobId>('id').notNull(),
+    type: text().notNull(),
+    status: text({ enum: JOB_STATUSES }).notNull(),
+    input: json().notNull(),
+    output: json(),
+    error: json().$type<JobError>(),
+    progress: json().$type<JobProgress>(),
+    metadata: jsonb().$type<Readonly<Record<string, string>>>().notNull(),
+    callbackEndpointId: idColumn<EndpointId>('callback_endpoint_id'),
+    callbackUrl: text('callback_url'),
+    callbackEvents: text('callback_events').array().$type<readonly FinalJobEventType[]>(),
+    /** Runs started so far; every later write of a run must match it: the fence. */
+    runCount: integer('run_count').notNull(),
+    /** Runs that failed, timed out or were lost; released ones do not count against the limit. */
+    failureCount: integer('failure_count').notNull(),
+    /** Events so far: the next event of this job takes the next number. */
+    sequence: integer().notNull(),
+    createdAt: moment('created_at').notNull(),
+    updatedAt: moment('updated_at').notNull(),
+    startedAt: moment('started_at'),
+    nextRunAt: moment('next_run_at'),
+    finishedAt: moment('finished_at'),
+  },
+  (table) => [
+    primaryKey({ name: 'jobs_pkey', columns: [table.accountId, table.id] }),
+    check('jobs_status', oneOf('status', JOB_STATUSES)),
+    check('jobs_finished', sql.raw(`(finished_at IS NOT NULL) = (status IN (${quoted(FINAL_JOB_STATUSES)}))`)),
+    check('jobs_started', sql.raw("status NOT IN ('in_progress', 'succeeded') OR started_at IS NOT NULL")),
+    check('jobs_output', sql.raw("(output IS NOT NULL) = (status = 'succeeded')")),
+    check('jobs_error', sql.raw("(error IS NOT NULL) = (status IN ('failed', 'canceled', 'expired'))")),
+    check('jobs_next_run', sql.raw("next_run_at IS NULL OR status = 'in_progress'")),
+    check('jobs_callback', sql.raw('(callback_endpoint_id IS NULL) = (callback_url IS NULL)')),
+    check('jobs_metadata', sql.raw("jsonb_typeof(metadata) = 'object'")),
+    check('jobs_counts', sql.raw('run_count >= failure_count AND failure_count >= 0 AND sequence >= 1')),
+  ],
+);
+
+/** Partitioned by `started_at`. Inserted when a run is claimed, updated once when it ends. */
+export const jobRuns = ringback.table(
+  'job_runs',
+  {
+    accountId: idColumn<AccountId>('account_id').notNull(),
+    id: idColumn<RunId>('id').notNull(),
+    jobId: idColumn<JobId>('job_id').notNull(),
+    number: integer().notNull(),
+    status: text({ enum: RUN_STATUSES }).notNull(),
+    workerId: idColumn<WorkerId>('worker_id').notNull(),
+    error: json().$type<JobError>(),
+    startedAt: moment('started_at').notNull(),
+    finishedAt: moment('finished_at'),
+  },
+  (table) => [
+    primaryKey({ name: 'job_runs_pkey', columns: [table.accountId, table.id, table.startedAt] }),
+    foreignKey({
+      name: 'job_runs_job',
+      columns: [table.accountId, table.jobId],
+      foreignColumns: [jobs.accountId, jobs.id],
+    }),
+    index('job_runs_of_job').on(table.accountId, table.jobId, table.number),
+    check('job_runs_status', oneOf('status', RUN_STATUSES)),
+    check('job_runs_finished', sql.raw("(finished_at IS NOT NULL) = (status <> 'in_progress')")),
+  ],
+);
+
+/** Partitioned by `created_at`, which is the moment inside the id. Immutable. */
+export const events = ringback.table(
+  'events',
+  {
+    accountId: idColumn<AccountId>('account_id').notNull(),
+    id: idColumn<EventId>('id').notNull(),
+    type: text({ enum: JOB_EVENT_TYPES }).notNull(),
+    jobId: idColumn<JobId>('job_id').notNull(),
+    sequence: integer().notNull(),
+    /** The callback's bytes, rendered once; null for events that nobody can be told of. */
+    body: bytes(),
+    createdAt: moment('created_at').notNull(),
+  },
+  (table) => [
+    primaryKey({ name: 'events_pkey', columns: [table.accountId, table.id, table.createdAt] }),
+    index('events_of_job').on(table.accountId, table.jobId, table.sequence),
+    check('events_type', oneOf('type', JOB_EVENT_TYPES)),
+  ],
+);
+
+function quoted(values: readonly string[]): string {
+  return values.map((value) => `'${value}'`).join(', ');
+}
