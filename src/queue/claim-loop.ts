@@ -1,0 +1,103 @@
+/**
+ * Keeps up to `concurrency` claimed things under way. It claims when it is woken and has room, again at once while the
+ * queue gives all it asked for, and otherwise when polled: the poll finds delayed items and makes up for a lost wake-up.
+ * It never claims more than can start now, so nothing waits here under a lease.
+ */
+export interface ClaimLoopOptions<Claimed> {
+  readonly concurrency: number;
+  readonly pollMs: number;
+  /** Takes up to `limit`; throwing means that nothing was claimed. */
+  readonly claim: (limit: number) => Promise<readonly Claimed[]>;
+  /** Works one off and settles it. Must not throw for what it can expect. */
+  readonly work: (claimed: Claimed) => Promise<void>;
+  readonly onError: (error: unknown) => void;
+}
+
+/** After a failed claim, so that an unreachable database is not hammered. */
+const ERROR_PAUSE_MS = 500;
+
+export class ClaimLoop<Claimed> {
+  readonly #options: ClaimLoopOptions<Claimed>;
+  readonly #underWay = new Set<Promise<void>>();
+  #timer: NodeJS.Timeout | undefined;
+  #dueAt = Number.POSITIVE_INFINITY;
+  #claiming: Promise<void> | undefined;
+  /** Something may be waiting: a wake-up came, or the last claim got all it asked for. */
+  #wanted = false;
+  #running = false;
+
+  constructor(options: ClaimLoopOptions<Claimed>) {
+    this.#options = options;
+  }
+
+  start(): void {
+    this.#running = true;
+    this.wake();
+  }
+
+  /** True when work that arrives now could start now. */
+  get hasRoom(): boolean {
+    return this.#running && this.#underWay.size < this.#options.concurrency;
+  }
+
+  /** Something was queued. */
+  wake(): void {
+    this.#wanted = true;
+    this.#claim();
+  }
+
+  /** Something will be due at that time (Unix milliseconds): no need to wait for the next poll. */
+  wakeAt(at: number): void {
+    if (at < this.#dueAt) this.#sleepUntil(at);
+  }
+
+  /** Claims no more; resolves when what was under way has settled. */
+  async stop(): Promise<void> {
+    this.#running = false;
+    clearTimeout(this.#timer);
+    await this.#claiming;
+    await Promise.all(this.#underWay);
+  }
+
+  #claim(): void {
+    if (!this.#wanted || !this.hasRoom || this.#claiming !== undefined) return;
+    this.#wanted = false;
+    this.#claiming = this.#claimOnce().finally(() => {
+      this.#claiming = undefined;
+      this.#claim();
+    });
+  }
+
+  async #claimOnce(): Promise<void> {
+    const limit = this.#options.concurrency - this.#underWay.size;
+    let pauseMs = this.#options.pollMs;
+    if (this.#dueAt <= Date.now()) this.#dueAt = Number.POSITIVE_INFINITY;
+    try {
+      const claimed = await this.#options.claim(limit);
+      if (claimed.length >= limit) this.#wanted = true;
+      for (const one of claimed) this.#start(one);
+    } catch (error) {
+      pauseMs = ERROR_PAUSE_MS;
+      this.#options.onError(error);
+    }
+    this.#sleepUntil(Math.min(Date.now() + pauseMs, this.#dueAt));
+  }
+
+  #start(claimed: Claimed): void {
+    const work = this.#options
+      .work(claimed)
+      .catch(this.#options.onError)
+      .finally(() => {
+        this.#underWay.delete(work);
+        this.#claim();
+      });
+    this.#underWay.add(work);
+  }
+
+  #sleepUntil(at: number): void {
+    if (!this.#running) return;
+    clearTimeout(this.#timer);
+    this.#dueAt = at;
+    this.#timer = setTimeout(() => this.wake(), Math.max(0, at - Date.now()));
+  }
+}
