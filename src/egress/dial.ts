@@ -1,0 +1,106 @@
+import type net from 'node:net';
+import tls from 'node:tls';
+import { judgeTarget, type CallbackUrl, type EgressPolicy } from '#domain/callback-url.ts';
+import { connectFirst } from '#egress/connect.ts';
+import { EgressError, type Stage } from '#egress/failure.ts';
+import type { Resolve } from '#egress/resolve.ts';
+
+export interface DialOptions {
+  readonly policy: EgressPolicy;
+  readonly resolve: Resolve;
+  readonly secureContext: tls.SecureContext;
+}
+
+/** What is known of one connection, filled in while it is made and read by the attempts that it serves. */
+export interface Link {
+  stage: Stage;
+  dnsMs: number | null;
+  connectMs: number | null;
+  tlsMs: number | null;
+  /** The address that accepted the TCP connection. */
+  address: string | null;
+  /** The first error of an established TLS socket: undici reports the last one, "closed" after an alert. */
+  tlsError: Error | null;
+  /** Attempts that have used it before. */
+  served: number;
+}
+
+export function newLink(): Link {
+  return { stage: 'dns', dnsMs: null, connectMs: null, tlsMs: null, address: null, tlsError: null, served: 0 };
+}
+
+/**
+ * Opens a connection to where the URL's host lives: resolve once, judge every answer, connect to a judged address,
+ * so that a name which changes its mind between two look-ups (DNS rebinding) gains nothing. Address literals take
+ * the same way, because `net.connect` asks no resolver about them. No proxy setting of the environment is read.
+ */
+export async function dial(
+  url: CallbackUrl,
+  link: Link,
+  options: DialOptions,
+  signal: AbortSignal,
+): Promise<net.Socket> {
+  const addresses = url.isAddressLiteral ? [url.host] : await timeDns(url, link, options.resolve);
+  signal.throwIfAborted();
+  const target = judgeTarget(url, addresses, options.policy);
+  if (!target.ok) throw new EgressError({ outcome: 'blocked', code: target.reason, detail: target.detail });
+
+  link.stage = 'connect';
+  const startedAt = performance.now();
+  const { socket, address } = await connectFirst(addresses, url.port, signal);
+  link.connectMs = performance.now() - startedAt;
+  link.address = address;
+  if (url.secure) {
+    link.stage = 'tls';
+    const secured = await secure(socket, url, options.secureContext, signal);
+    secured.on('error', (error) => (link.tlsError ??= error));
+    link.tlsMs = performance.now() - startedAt - link.connectMs;
+    link.stage = 'ready';
+    return secured;
+  }
+  link.stage = 'ready';
+  return socket;
+}
+
+async function timeDns(url: CallbackUrl, link: Link, resolve: Resolve): Promise<readonly string[]> {
+  const startedAt = performance.now();
+  const addresses = await resolve(url.host);
+  link.dnsMs = performance.now() - startedAt;
+  if (addresses.length === 0) {
+    throw new EgressError({ outcome: 'dns', code: 'dns_not_found', detail: 'The host name has no address.' });
+  }
+  return addresses;
+}
+
+/** The handshake. Server name and certificate go by the URL's host, not by the address connected to. */
+function secure(
+  socket: net.Socket,
+  url: CallbackUrl,
+  secureContext: tls.SecureContext,
+  signal: AbortSignal,
+): Promise<tls.TLSSocket> {
+  const { promise, resolve, reject } = Promise.withResolvers<tls.TLSSocket>();
+  const secured = tls.connect({
+    socket,
+    secureContext,
+    host: url.host,
+    servername: url.isAddressLiteral ? '' : url.host.replace(/\.$/, ''), // RFC 6066: no address, no final dot
+    ALPNProtocols: ['http/1.1'],
+    rejectUnauthorized: true, // or else NODE_TLS_REJECT_UNAUTHORIZED=0 in the environment decides
+  });
+  const onAbort = () => {
+    secured.destroy();
+    reject(signal.reason);
+  };
+  if (signal.aborted) onAbort();
+  else signal.addEventListener('abort', onAbort);
+  secured.once('secureConnect', () => {
+    signal.removeEventListener('abort', onAbort);
+    resolve(secured);
+  });
+  secured.on('error', (error) => {
+    signal.removeEventListener('abort', onAbort);
+    reject(error);
+  });
+  return promise;
+}

@@ -1,0 +1,56 @@
+import { OpenAPIHono } from '@hono/zod-openapi';
+import { methodNotAllowed } from 'hono/method-not-allowed';
+import type { ApiKeys } from '../accounts/api-keys.ts';
+import { refuse } from '#domain/problem.ts';
+import type { JobTypes } from '../jobs/job-types.ts';
+import type { Logger } from '../log.ts';
+import type { Env } from './env.ts';
+import { authenticate } from './middleware/authenticate.ts';
+import { logRequests } from './middleware/log-requests.ts';
+import { openApiDocument } from './openapi.ts';
+import { onError, problem } from './problem.ts';
+import { deliveryRoutes, endpointRoutes } from './routes/callbacks.ts';
+import { type JobRoutesDeps, jobRoutes } from './routes/jobs.ts';
+import { healthRoutes, jobTypeRoutes } from './routes/service.ts';
+import type { Endpoints } from '../callbacks/endpoints.ts';
+
+export interface AppDeps extends JobRoutesDeps {
+  readonly keys: ApiKeys;
+  readonly types: JobTypes;
+  readonly endpoints: Endpoints;
+  readonly log: Logger;
+  readonly version: string;
+  readonly isReady: () => Promise<boolean>;
+  /** Tells an unreachable database from a fault of ours. */
+  readonly isUnavailable: (error: unknown) => boolean;
+}
+
+/** The HTTP API. Every response that is an error is problem+json. */
+export function createApp(deps: AppDeps) {
+  const app = new OpenAPIHono<Env>();
+  app.onError(onError(deps.log, deps.isUnavailable));
+  app.notFound((c) => problem(c, refuse('route_not_found', `There is no route ${c.req.path}. See /openapi.json.`)));
+  app.use(logRequests(deps.log));
+  app.use(
+    methodNotAllowed({
+      app,
+      onMethodNotAllowed: (c, allowed) => {
+        const allow = allowed.join(', ');
+        const detail = `${c.req.path} does not support ${c.req.method}, only ${allow}.`;
+        return problem(c, refuse('method_not_allowed', detail), { allow });
+      },
+    }),
+  );
+  app.route('/', healthRoutes(deps.isReady));
+  app.use('/v1/*', authenticate(deps.keys));
+  app.route('/', jobRoutes(deps));
+  app.route('/', endpointRoutes(deps));
+  app.route('/', deliveryRoutes(deps.deliveries));
+  app.route('/', jobTypeRoutes(deps.types));
+  let document: string | undefined;
+  app.get('/openapi.json', (c) => {
+    document ??= JSON.stringify(openApiDocument(app, deps));
+    return c.body(document, 200, { 'content-type': 'application/json' });
+  });
+  return app;
+}

@@ -1,0 +1,11 @@
+import type { ApiKeyRecord } from '#store/accounts.ts';
+import type { ProblemCode } from '#domain/problem.ts';
+
+/** What middleware leaves for the routes and for the log line. */
+export interface Env {
+  Variables: {
+    requestId: string;
+    apiKey: ApiKeyRecord;
+    problem: ProblemCode;
+  };
+}

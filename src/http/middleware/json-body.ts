@@ -1,0 +1,23 @@
+import type { MiddlewareHandler } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
+import { refuse } from '#domain/problem.ts';
+import type { Env } from '../env.ts';
+import { problem, unsupportedMediaType } from '../problem.ts';
+
+const JSON_TYPE = /^application\/(?:[\w.-]+\+)?json *(?:;|$)/i;
+
+/** Refuses, before it is read, a body that is not JSON or is larger than `maxBytes`. */
+export function jsonBody(maxBytes: number): MiddlewareHandler<Env> {
+  const tooLarge = refuse('body_too_large', `The body may have ${maxBytes} bytes at most.`, {
+    extra: { max_bytes: maxBytes },
+  });
+  // Counts the bytes of a body that does not say how long it is.
+  const counted = bodyLimit({ maxSize: maxBytes, onError: (c) => problem(c, tooLarge) });
+  return async function checkJsonBody(c, next) {
+    if (!JSON_TYPE.test(c.req.header('content-type') ?? '')) return problem(c, unsupportedMediaType());
+    const length = c.req.header('content-length');
+    if (length === undefined || c.req.header('transfer-encoding') !== undefined) return counted(c, next);
+    if (Number(length) > maxBytes) return problem(c, tooLarge);
+    return next();
+  };
+}

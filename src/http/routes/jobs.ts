@@ -1,0 +1,137 @@
+import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
+import { isFinal, pollAfterSeconds } from '#domain/job.ts';
+import type { DeliveryQueries } from '../../callbacks/delivery-queries.ts';
+import type { JobQueries } from '../../jobs/job-queries.ts';
+import { viewJob } from '../../jobs/job-view.ts';
+import type { Submitter } from '../../jobs/submit.ts';
+import type { RunRecord } from '#store/job-reads.ts';
+import type { JobRecord } from '#store/jobs.ts';
+import type { Env } from '../env.ts';
+import { jsonBody } from '../middleware/json-body.ts';
+import { problem } from '../problem.ts';
+import { encodeCursor, idSchema, json, pageOf, pageQuery, problems } from '../schemas/common.ts';
+import { deliverySchema } from '../schemas/callback.ts';
+import { jobSchema, runSchema, submissionSchema } from '../schemas/job.ts';
+import { onInvalid } from '../validation.ts';
+import { viewDelivery } from '../views.ts';
+
+export interface JobRoutesDeps {
+  readonly submitter: Submitter;
+  readonly jobs: JobQueries;
+  readonly deliveries: DeliveryQueries;
+  readonly publicUrl: string;
+  readonly maxBodyBytes: number;
+}
+
+const byId = { params: z.object({ id: idSchema('job') }) };
+const retryAfter = z.object({ 'Retry-After': z.string().openapi({ description: 'Seconds; while pending.' }) });
+
+export function jobRoutes(deps: JobRoutesDeps) {
+  const { submitter, jobs, deliveries, publicUrl } = deps;
+  const submit = createRoute({
+    method: 'post',
+    path: '/v1/jobs',
+    summary: 'Submit a job',
+    description: 'Answers as soon as the job is stored and queued. A callback may arrive before this answer is read.',
+    middleware: [jsonBody(deps.maxBodyBytes)] as const,
+    request: { body: { required: true, content: { 'application/json': { schema: submissionSchema } } } },
+    responses: {
+      202: {
+        ...json(jobSchema, 'Accepted: it cannot be lost any more.'),
+        headers: retryAfter.extend({ Location: z.string() }),
+      },
+      ...problems(400, 404, 413, 415, 422),
+    },
+  });
+  const list = createRoute({
+    method: 'get',
+    path: '/v1/jobs',
+    summary: 'List jobs, newest first',
+    request: { query: pageQuery('job') },
+    responses: { 200: json(pageOf(jobSchema), 'A page of jobs.'), ...problems(400) },
+  });
+  const get = createRoute({
+    method: 'get',
+    path: '/v1/jobs/{id}',
+    summary: 'The status of a job',
+    request: byId,
+    responses: { 200: { ...json(jobSchema, 'The job as it is now.'), headers: retryAfter }, ...problems(400, 404) },
+  });
+  const result = createRoute({
+    method: 'get',
+    path: '/v1/jobs/{id}/result',
+    summary: 'The output itself',
+    request: byId,
+    responses: { 200: json(z.unknown(), 'The output.'), ...problems(400, 404, 409) },
+  });
+  const runs = createRoute({
+    method: 'get',
+    path: '/v1/jobs/{id}/runs',
+    summary: 'The tries at executing a job',
+    request: byId,
+    responses: { 200: json(z.object({ items: z.array(runSchema) }), 'In their order.'), ...problems(400, 404) },
+  });
+  const listDeliveries = createRoute({
+    method: 'get',
+    path: '/v1/jobs/{id}/deliveries',
+    summary: 'The callbacks of a job',
+    request: byId,
+    responses: { 200: json(z.object({ items: z.array(deliverySchema) }), 'Oldest first.'), ...problems(400, 404) },
+  });
+
+  return new OpenAPIHono<Env>({ defaultHook: onInvalid })
+    .openapi(submit, async (c) => {
+      const submitted = await submitter.submit(c.get('apiKey').accountId, c.req.valid('json'));
+      if (!submitted.ok) return problem(c, submitted);
+      const { job, signingSecret } = submitted.value;
+      const { callback, ...view } = viewJob(job, publicUrl);
+      c.header('location', `/v1/jobs/${job.id}`);
+      c.header('retry-after', String(pollAfterSeconds(job.createdAt, job.createdAt)));
+      const withSecret = callback && {
+        callback: { ...callback, ...(signingSecret && { signing_secret: signingSecret }) },
+      };
+      return c.json({ ...view, ...withSecret }, 202);
+    })
+    .openapi(list, async (c) => {
+      const { limit, cursor } = c.req.valid('query');
+      const page = await jobs.list(c.get('apiKey').accountId, { before: cursor, limit });
+      const last = page.length === limit ? page.at(-1) : undefined;
+      const items = page.map((job) => viewJob(job, publicUrl));
+      return c.json({ items, next_cursor: last === undefined ? null : encodeCursor(last.id) }, 200);
+    })
+    .openapi(get, async (c) => {
+      const found = await jobs.find(c.get('apiKey').accountId, c.req.valid('param').id);
+      if (!found.ok) return problem(c, found);
+      const job: JobRecord = found.value;
+      if (!isFinal(job.status)) c.header('retry-after', String(pollAfterSeconds(job.createdAt, new Date())));
+      return c.json(viewJob(job, publicUrl), 200);
+    })
+    .openapi(result, async (c) => {
+      const found = await jobs.result(c.get('apiKey').accountId, c.req.valid('param').id);
+      return found.ok ? c.json(found.value as never, 200) : problem(c, found);
+    })
+    .openapi(runs, async (c) => {
+      const found = await jobs.runs(c.get('apiKey').accountId, c.req.valid('param').id);
+      return found.ok ? c.json({ items: found.value.map(viewRun) }, 200) : problem(c, found);
+    })
+    .openapi(listDeliveries, async (c) => {
+      const { accountId } = c.get('apiKey');
+      const job = await jobs.find(accountId, c.req.valid('param').id);
+      if (!job.ok) return problem(c, job);
+      const items = await deliveries.listOfJob(accountId, job.value.id);
+      return c.json({ items: items.map(viewDelivery) }, 200);
+    });
+}
+
+function viewRun(run: RunRecord) {
+  return {
+    id: run.id,
+    number: run.number,
+    status: run.status,
+    worker_id: run.workerId,
+    started_at: run.startedAt,
+    finished_at: run.finishedAt,
+    duration_ms: run.finishedAt && run.finishedAt.getTime() - run.startedAt.getTime(),
+    error: run.error,
+  };
+}

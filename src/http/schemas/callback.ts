@@ -1,0 +1,90 @@
+import { z } from '@hono/zod-openapi';
+import { ATTEMPT_OUTCOMES, ATTEMPT_TRIGGERS } from '#domain/attempt.ts';
+import { DELIVERY_STATUSES } from '#domain/delivery.ts';
+import { FINAL_JOB_EVENT_TYPES } from '#domain/job.ts';
+import { jobSchema } from './job.ts';
+import { timestamp } from './common.ts';
+
+export const newEndpointSchema = z.strictObject({ url: z.string().min(1).max(4000) }).openapi('NewEndpoint');
+
+export const endpointSchema = z
+  .object({
+    id: z.string(),
+    url: z.string(),
+    created_at: timestamp(),
+    updated_at: timestamp(),
+    signing_secret: z.string().optional().openapi({ description: 'Only when this request made the endpoint.' }),
+  })
+  .openapi('Endpoint');
+
+export const rotatedSecretSchema = z
+  .object({ signing_secret: z.string(), old_secrets_sign_until: timestamp() })
+  .openapi('RotatedSecret');
+
+export const deliverySchema = z
+  .object({
+    id: z.string(),
+    event_id: z.string(),
+    event_type: z.enum(FINAL_JOB_EVENT_TYPES),
+    job_id: z.string(),
+    endpoint_id: z.string(),
+    url: z.string(),
+    status: z.enum(DELIVERY_STATUSES),
+    attempts: z.int(),
+    next_attempt_at: timestamp().nullable(),
+    created_at: timestamp(),
+    updated_at: timestamp(),
+    finished_at: timestamp().nullable(),
+  })
+  .openapi('Delivery');
+
+const milliseconds = z.number().nullable();
+
+export const attemptSchema = z
+  .object({
+    id: z.string(),
+    number: z.int(),
+    trigger: z.enum(ATTEMPT_TRIGGERS),
+    method: z.string(),
+    url: z.string(),
+    remote_address: z.string().nullable(),
+    request: z.object({
+      headers: z.record(z.string(), z.string()).nullable(),
+      body_bytes: z.int().nullable(),
+      body_sha256: z.string().nullable(),
+      signed_by: z.array(z.string()),
+    }),
+    outcome: z.enum(ATTEMPT_OUTCOMES),
+    error: z.object({ code: z.string(), detail: z.string().nullable() }).nullable(),
+    response: z
+      .object({
+        status: z.int(),
+        headers: z.array(z.array(z.string())),
+        body: z.string().openapi({ description: 'The first bytes, read as UTF-8.' }),
+        body_bytes: z.int(),
+        truncated: z.boolean(),
+      })
+      .nullable(),
+    timings: z.object({
+      dns_ms: milliseconds,
+      connect_ms: milliseconds,
+      tls_ms: milliseconds,
+      first_byte_ms: milliseconds,
+      total_ms: milliseconds,
+    }),
+    started_at: timestamp(),
+    finished_at: timestamp().nullable(),
+    next_attempt_at: timestamp().nullable(),
+    worker_id: z.string(),
+  })
+  .openapi('Attempt');
+
+/** What a callback carries; the same bytes in every attempt. */
+export const callbackEventSchema = z
+  .object({
+    type: z.enum(FINAL_JOB_EVENT_TYPES),
+    timestamp: timestamp(),
+    sequence: z.int().openapi({ description: 'Counts the events of the job.' }),
+    data: z.object({ job: jobSchema }),
+  })
+  .openapi('CallbackEvent');

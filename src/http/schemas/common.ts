@@ -1,0 +1,70 @@
+import { z } from '@hono/zod-openapi';
+import { type IdPrefix, parseId } from '#domain/ids.ts';
+
+/** An id in a path or a body: `job_01h455vb4pex5vsknk084sn02q`. */
+export function idSchema<P extends IdPrefix>(prefix: P) {
+  return z
+    .string()
+    .transform((text, context) => {
+      const id = parseId(prefix, text);
+      if (id === undefined) {
+        const message = `must look like ${prefix}_01h455vb4pex5vsknk084sn02q`;
+        context.addIssue({ code: 'custom', message });
+        return z.NEVER;
+      }
+      return id;
+    })
+    .openapi({ type: 'string', example: `${prefix}_01h455vb4pex5vsknk084sn02q` });
+}
+
+export const timestamp = () => z.iso.datetime();
+
+/** Where the next page starts. Opaque: made from the last id of a page, read back only here. */
+export function encodeCursor(id: string): string {
+  return Buffer.from(id).toString('base64url');
+}
+
+export function pageQuery<P extends IdPrefix>(prefix: P) {
+  return z.strictObject({
+    limit: z.coerce.number().int().min(1).max(200).default(50).openapi({ description: 'Items of one page.' }),
+    cursor: z
+      .string()
+      .transform((text, context) => {
+        const id = parseId(prefix, Buffer.from(text, 'base64url').toString());
+        if (id === undefined) {
+          context.addIssue({ code: 'custom', message: 'must be the next_cursor of an earlier page' });
+          return z.NEVER;
+        }
+        return id;
+      })
+      .optional()
+      .openapi({ type: 'string', description: 'The `next_cursor` of the page before.' }),
+  });
+}
+
+export function pageOf<T extends z.ZodType>(item: T) {
+  return z.object({ items: z.array(item), next_cursor: z.string().nullable() });
+}
+
+export const problemSchema = z
+  .looseObject({
+    type: z.string().openapi({ example: 'urn:ringback:problem:unknown_job_type' }),
+    title: z.string(),
+    status: z.int(),
+    code: z.string().openapi({ example: 'unknown_job_type' }),
+    detail: z.string(),
+    errors: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
+  })
+  .openapi('Problem');
+
+const problemContent = { content: { 'application/problem+json': { schema: problemSchema } } };
+
+/** The error responses that any route under /v1 may give, and those named. */
+export function problems(...statuses: readonly (400 | 404 | 409 | 413 | 415 | 422)[]) {
+  const all = [401, 403, ...statuses, 500, 503];
+  return Object.fromEntries(all.map((status) => [status, { description: 'See docs/errors.md', ...problemContent }]));
+}
+
+export function json<T extends z.ZodType>(schema: T, description: string) {
+  return { description, content: { 'application/json': { schema } } };
+}

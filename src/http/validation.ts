@@ -1,0 +1,15 @@
+import type { Hook } from '@hono/zod-openapi';
+import { type ProblemCode, refuse, toPointer } from '#domain/problem.ts';
+import type { Env } from './env.ts';
+import { problem } from './problem.ts';
+
+const CODES: Partial<Record<string, ProblemCode>> = { param: 'invalid_id', query: 'invalid_query' };
+
+/** Every fault of a request at once, each with its place. */
+// oxlint-disable-next-line typescript/no-explicit-any -- the library's hook type is invariant in what the route parses
+export const onInvalid: Hook<any, Env, any, any> = (result, c) => {
+  if (result.success) return undefined;
+  const faults = result.error.issues.flatMap(({ path, message }) => ({ path: toPointer(path), message }));
+  const listed = faults.map((fault) => `${fault.path || '/'}: ${fault.message}`).slice(0, 5);
+  return problem(c, refuse(CODES[result.target] ?? 'invalid_body', listed.join('; '), { faults }));
+};

@@ -1,0 +1,72 @@
+import type { AttemptRecord, DeliveryRecord } from '#store/delivery-reads.ts';
+import type { EndpointRecord } from '#store/endpoints.ts';
+
+/** Rows as clients see them: snake case, and nothing that is ours alone. */
+export function viewEndpoint(endpoint: EndpointRecord) {
+  return { id: endpoint.id, url: endpoint.url, created_at: endpoint.createdAt, updated_at: endpoint.updatedAt };
+}
+
+export function viewDelivery(delivery: DeliveryRecord) {
+  return {
+    id: delivery.id,
+    event_id: delivery.eventId,
+    event_type: delivery.eventType,
+    job_id: delivery.jobId,
+    endpoint_id: delivery.endpointId,
+    url: delivery.url,
+    status: delivery.status,
+    attempts: delivery.attemptCount,
+    next_attempt_at: delivery.nextAttemptAt,
+    created_at: delivery.createdAt,
+    updated_at: delivery.updatedAt,
+    finished_at: delivery.finishedAt,
+  };
+}
+
+export function viewAttempt(attempt: AttemptRecord) {
+  return {
+    id: attempt.id,
+    number: attempt.number,
+    trigger: attempt.trigger,
+    method: attempt.method,
+    url: attempt.url,
+    remote_address: attempt.remoteAddress,
+    request: {
+      headers: attempt.requestHeaders,
+      body_bytes: attempt.bodyBytes,
+      body_sha256: attempt.bodySha256 && Buffer.from(attempt.bodySha256).toString('hex'),
+      signed_by: attempt.signedBy,
+    },
+    outcome: attempt.outcome,
+    error: attempt.errorCode === null ? null : { code: attempt.errorCode, detail: attempt.errorDetail },
+    response: viewResponse(attempt),
+    timings: {
+      dns_ms: attempt.dnsMs,
+      connect_ms: attempt.connectMs,
+      tls_ms: attempt.tlsMs,
+      first_byte_ms: attempt.firstByteMs,
+      total_ms: attempt.totalMs,
+    },
+    started_at: attempt.startedAt,
+    finished_at: attempt.finishedAt,
+    next_attempt_at: attempt.nextAttemptAt,
+    worker_id: attempt.workerId,
+  };
+}
+
+function viewResponse({
+  responseStatus,
+  responseHeaders,
+  responseBody,
+  responseBytes,
+  responseTruncated,
+}: AttemptRecord) {
+  if (responseStatus === null) return null;
+  return {
+    status: responseStatus,
+    headers: (responseHeaders ?? []).map(([name, value]) => [name, value]),
+    body: Buffer.from(responseBody ?? []).toString('utf8'),
+    body_bytes: responseBytes ?? 0,
+    truncated: responseTruncated ?? false,
+  };
+}

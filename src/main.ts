@@ -1,0 +1,77 @@
+import { type Config, ConfigError, readConfig } from './config.ts';
+import { parseSecretKey } from '#domain/secret-box.ts';
+import { EmbeddedPostgresError } from './embedded/errors.ts';
+import { keepSecrets } from './embedded/kept-secrets.ts';
+import { startEmbeddedPostgres } from './embedded/postgres.ts';
+import { ConfigFileError } from './jobs/load-config.ts';
+import { createLogger, type Logger } from './log.ts';
+import { type Service, type ServiceDeps, startService } from './service.ts';
+import { greeting } from './greeting.ts';
+
+interface Installation extends Pick<ServiceDeps, 'database' | 'secretKeys' | 'bootstrapKey'> {
+  /** Printed, so that somebody who tries Ringback out can paste it. */
+  readonly greets: boolean;
+  stop(): Promise<void>;
+}
+
+/** The database and the keys: given from outside, or made here. */
+async function openInstallation(config: Config, log: Logger): Promise<Installation> {
+  const { database, secretKeys, bootstrapKey } = config;
+  if (database !== undefined) {
+    return { database, secretKeys: secretKeys ?? [], bootstrapKey, greets: false, stop: () => Promise.resolve() };
+  }
+  const postgres = await startEmbeddedPostgres({
+    dataDir: config.dataDir,
+    onLog: (level, message, fields) => log[level](fields, message),
+  });
+  const kept = await keepSecrets(config.dataDir);
+  return {
+    database: { url: postgres.url, direct: postgres.url, pooled: false },
+    secretKeys: secretKeys ?? [parseSecretKey(kept.secretKey)!],
+    bootstrapKey: bootstrapKey ?? kept.apiKey,
+    greets: true,
+    stop: () => postgres.stop(),
+  };
+}
+
+async function main(): Promise<void> {
+  const config = readConfig(process.env);
+  const log = createLogger(config.logLevel);
+  for (const warning of config.warnings) log.warn(warning);
+  if (config.allowsLoopbackByDefault) {
+    log.warn('callbacks may reach this machine (127.0.0.0/8, ::1): set RINGBACK_EGRESS_ALLOW to decide otherwise');
+  }
+  const stopped = Promise.withResolvers<NodeJS.Signals>();
+  process.on('SIGTERM', stopped.resolve).on('SIGINT', stopped.resolve);
+
+  const installation = await openInstallation(config, log);
+  let service: Service | undefined;
+  try {
+    service = await startService({ ...installation, config, log });
+    log.info({ url: service.url, roles: [...config.roles], pid: process.pid }, 'listening');
+    if (installation.greets && service.url !== undefined) {
+      process.stdout.write(greeting(service.url, installation.bootstrapKey ?? '', installation.database.url));
+    }
+    const signal = await stopped.promise;
+    log.info({ signal }, 'stopping');
+  } finally {
+    // A second signal does not wait.
+    process.on('SIGTERM', () => process.exit(1)).on('SIGINT', () => process.exit(1));
+    await service?.stop();
+    await installation.stop();
+  }
+  log.info('stopped');
+  log.flush();
+}
+
+/** Faults that the person who starts the service can mend: said plainly, without a stack. */
+function isForPeople(error: unknown): error is Error {
+  return error instanceof ConfigError || error instanceof ConfigFileError || error instanceof EmbeddedPostgresError;
+}
+
+try {
+  await main();
+} catch (error) {
+  console.error(isForPeople(error) ? `ringback: ${error.message}` : error);
+  process.exitCode = 1;
+}
