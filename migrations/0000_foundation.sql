@@ -34,7 +34,7 @@ CREATE TABLE "ringback"."deliveries" (
 	"updated_at" timestamp (3) with time zone NOT NULL,
 	"finished_at" timestamp (3) with time zone,
 	CONSTRAINT "deliveries_pkey" PRIMARY KEY("account_id","id"),
-	CONSTRAINT "deliveries_event_endpoint" UNIQUE("account_id","event_id","endpoint_id"),
+	CONSTRAINT "deliveries_event_endpoint" UNIQUE("event_id","endpoint_id","account_id"),
 	CONSTRAINT "deliveries_status" CHECK (status IN ('pending', 'delivered', 'exhausted', 'held', 'discarded')),
 	CONSTRAINT "deliveries_event_type" CHECK (event_type IN ('job.succeeded', 'job.failed', 'job.canceled', 'job.expired')),
 	CONSTRAINT "deliveries_due" CHECK ((next_attempt_at IS NOT NULL) = (status = 'pending')),
@@ -127,10 +127,11 @@ CREATE TABLE "ringback"."job_runs" (
 	"worker_id" text COLLATE "C" NOT NULL,
 	"error" json,
 	"started_at" timestamp (3) with time zone NOT NULL,
-	"finished_at" timestamp (3) with time zone,
+	"finished_at" timestamp (3) with time zone NOT NULL,
 	CONSTRAINT "job_runs_pkey" PRIMARY KEY("account_id","id","started_at"),
-	CONSTRAINT "job_runs_status" CHECK (status IN ('in_progress', 'succeeded', 'failed', 'timed_out', 'lost', 'released')),
-	CONSTRAINT "job_runs_finished" CHECK ((finished_at IS NOT NULL) = (status <> 'in_progress'))
+	CONSTRAINT "job_runs_status" CHECK (status IN ('succeeded', 'failed', 'timed_out', 'lost', 'released')),
+	CONSTRAINT "job_runs_number" CHECK (number >= 1),
+	CONSTRAINT "job_runs_error" CHECK ((error IS NULL) = (status IN ('succeeded', 'released')))
 ) PARTITION BY RANGE ("started_at");
 --> statement-breakpoint
 CREATE TABLE "ringback"."jobs" (
@@ -152,6 +153,9 @@ CREATE TABLE "ringback"."jobs" (
 	"created_at" timestamp (3) with time zone NOT NULL,
 	"updated_at" timestamp (3) with time zone NOT NULL,
 	"started_at" timestamp (3) with time zone,
+	"run_id" text COLLATE "C",
+	"run_started_at" timestamp (3) with time zone,
+	"worker_id" text COLLATE "C",
 	"next_run_at" timestamp (3) with time zone,
 	"finished_at" timestamp (3) with time zone,
 	CONSTRAINT "jobs_pkey" PRIMARY KEY("account_id","id"),
@@ -160,6 +164,8 @@ CREATE TABLE "ringback"."jobs" (
 	CONSTRAINT "jobs_started" CHECK (status NOT IN ('in_progress', 'succeeded') OR started_at IS NOT NULL),
 	CONSTRAINT "jobs_output" CHECK ((output IS NOT NULL) = (status = 'succeeded')),
 	CONSTRAINT "jobs_error" CHECK ((error IS NOT NULL) = (status IN ('failed', 'canceled', 'expired'))),
+	CONSTRAINT "jobs_run" CHECK (num_nulls(run_started_at, worker_id) = CASE WHEN run_count = 0 THEN 2 ELSE 0 END),
+	CONSTRAINT "jobs_running" CHECK (run_id IS NULL OR (status = 'in_progress' AND next_run_at IS NULL AND run_count > 0)),
 	CONSTRAINT "jobs_next_run" CHECK (next_run_at IS NULL OR status = 'in_progress'),
 	CONSTRAINT "jobs_callback" CHECK ((callback_endpoint_id IS NULL) = (callback_url IS NULL)),
 	CONSTRAINT "jobs_metadata" CHECK (jsonb_typeof(metadata) = 'object'),
@@ -172,8 +178,8 @@ ALTER TABLE "ringback"."endpoint_secrets" ADD CONSTRAINT "endpoint_secrets_endpo
 ALTER TABLE "ringback"."endpoints" ADD CONSTRAINT "endpoints_account" FOREIGN KEY ("account_id") REFERENCES "ringback"."accounts"("account_id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "ringback"."job_runs" ADD CONSTRAINT "job_runs_job" FOREIGN KEY ("account_id","job_id") REFERENCES "ringback"."jobs"("account_id","id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 CREATE INDEX "api_keys_hash" ON "ringback"."api_keys" USING btree ("hash");--> statement-breakpoint
-CREATE INDEX "deliveries_of_job" ON "ringback"."deliveries" USING btree ("account_id","job_id");--> statement-breakpoint
-CREATE INDEX "delivery_attempts_of_delivery" ON "ringback"."delivery_attempts" USING btree ("account_id","delivery_id","number");--> statement-breakpoint
-CREATE INDEX "endpoint_secrets_of_endpoint" ON "ringback"."endpoint_secrets" USING btree ("account_id","endpoint_id");--> statement-breakpoint
-CREATE INDEX "events_of_job" ON "ringback"."events" USING btree ("account_id","job_id","sequence");--> statement-breakpoint
-CREATE INDEX "job_runs_of_job" ON "ringback"."job_runs" USING btree ("account_id","job_id","number");
+CREATE INDEX "deliveries_of_job" ON "ringback"."deliveries" USING btree ("job_id");--> statement-breakpoint
+CREATE INDEX "delivery_attempts_of_delivery" ON "ringback"."delivery_attempts" USING btree ("delivery_id","number");--> statement-breakpoint
+CREATE INDEX "endpoint_secrets_of_endpoint" ON "ringback"."endpoint_secrets" USING btree ("endpoint_id");--> statement-breakpoint
+CREATE INDEX "events_of_job" ON "ringback"."events" USING btree ("job_id","sequence");--> statement-breakpoint
+CREATE INDEX "job_runs_of_job" ON "ringback"."job_runs" USING btree ("job_id","number");

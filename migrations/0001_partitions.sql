@@ -15,15 +15,24 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON ringback.delivery_attempts
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON ringback.events
   FOR EACH ROW EXECUTE FUNCTION ringback.refuse_change();
 --> statement-breakpoint
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON ringback.job_runs
+  FOR EACH ROW EXECUTE FUNCTION ringback.refuse_change();
+--> statement-breakpoint
 -- TRUNCATE fires statement triggers of the named table only: the parents have theirs here, each partition gets its own.
 CREATE TRIGGER no_truncate BEFORE TRUNCATE ON ringback.delivery_attempts
+  FOR EACH STATEMENT EXECUTE FUNCTION ringback.refuse_change();
+--> statement-breakpoint
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON ringback.job_runs
   FOR EACH STATEMENT EXECUTE FUNCTION ringback.refuse_change();
 --> statement-breakpoint
 CREATE TRIGGER no_truncate BEFORE TRUNCATE ON ringback.events
   FOR EACH STATEMENT EXECUTE FUNCTION ringback.refuse_change();
 --> statement-breakpoint
 -- A default partition for each, so that a wrong clock or a keeper that never ran cannot make an insert fail.
-CREATE TABLE ringback.job_runs_default PARTITION OF ringback.job_runs DEFAULT WITH (fillfactor = 80);
+CREATE TABLE ringback.job_runs_default PARTITION OF ringback.job_runs DEFAULT;
+--> statement-breakpoint
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON ringback.job_runs_default
+  FOR EACH STATEMENT EXECUTE FUNCTION ringback.refuse_change();
 --> statement-breakpoint
 CREATE TABLE ringback.events_default PARTITION OF ringback.events DEFAULT;
 --> statement-breakpoint
@@ -56,13 +65,9 @@ BEGIN
           EXECUTE format(
             'CREATE TABLE ringback.%I PARTITION OF ringback.%I FOR VALUES FROM (%L) TO (%L)',
             partition_name, parent, week, week + interval '7 days');
-          IF parent = 'job_runs' THEN
-            EXECUTE format('ALTER TABLE ringback.%I SET (fillfactor = 80)', partition_name);
-          ELSE
-            EXECUTE format(
-              'CREATE TRIGGER no_truncate BEFORE TRUNCATE ON ringback.%I
-                 FOR EACH STATEMENT EXECUTE FUNCTION ringback.refuse_change()', partition_name);
-          END IF;
+          EXECUTE format(
+            'CREATE TRIGGER no_truncate BEFORE TRUNCATE ON ringback.%I
+               FOR EACH STATEMENT EXECUTE FUNCTION ringback.refuse_change()', partition_name);
         EXCEPTION WHEN OTHERS THEN
           failure := SQLERRM;
         END;

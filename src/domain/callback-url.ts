@@ -133,7 +133,7 @@ export function judgeTarget(url: CallbackUrl, addresses: readonly string[], poli
           'use a publicly reachable host, or ask the operator to allow the range.',
       );
     }
-    if (judged.verdict === 'public' && reach.ok) reach = judgeReach(url, policy);
+    if (judged.verdict === 'public') reach = judgeReach(url, policy);
   }
   return reach;
 }

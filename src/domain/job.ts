@@ -20,8 +20,9 @@ export function isFinal(status: JobStatus): status is FinalJobStatus {
 }
 
 /** One try at executing a job. `released` was given back unharmed on shutdown; `lost` had its worker die. */
-export const RUN_STATUSES = ['in_progress', 'succeeded', 'failed', 'timed_out', 'lost', 'released'] as const;
-export type RunStatus = (typeof RUN_STATUSES)[number];
+export const ENDED_RUN_STATUSES = ['succeeded', 'failed', 'timed_out', 'lost', 'released'] as const;
+export type EndedRunStatus = (typeof ENDED_RUN_STATUSES)[number];
+export const RUN_STATUSES = ['in_progress', ...ENDED_RUN_STATUSES] as const;
 
 /** Facts about a job, in the order they may occur. The final ones can be subscribed to. */
 export const FINAL_JOB_EVENT_TYPES = ['job.succeeded', 'job.failed', 'job.canceled', 'job.expired'] as const;

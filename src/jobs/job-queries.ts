@@ -5,6 +5,8 @@ import type { Database } from '#store/database.ts';
 import { findJob, listJobs, listRuns, type RunRecord } from '#store/job-reads.ts';
 import type { JobRecord } from '#store/jobs.ts';
 
+export type CurrentRun = Pick<RunRecord, 'id' | 'number' | 'startedAt' | 'workerId'>;
+
 /** What clients may ask about their jobs. Another account's job is not there. */
 export class JobQueries {
   readonly #db: Database;
@@ -38,8 +40,20 @@ export class JobQueries {
     });
   }
 
-  async runs(accountId: AccountId, id: JobId): Promise<Result<RunRecord[]>> {
+  /** The runs that have ended, then the one under way. */
+  async runs(
+    accountId: AccountId,
+    id: JobId,
+  ): Promise<Result<{ ended: RunRecord[]; current: CurrentRun | undefined }>> {
     const job = await this.find(accountId, id);
-    return job.ok ? { ok: true, value: await listRuns(this.#db, accountId, id) } : job;
+    if (!job.ok) return job;
+    const { runId, runStartedAt, workerId, runCount } = job.value;
+    const current = runId &&
+      runStartedAt &&
+      workerId && { id: runId, number: runCount, startedAt: runStartedAt, workerId };
+    // A run that ended since the job was read is now in both: the record wins.
+    const ended = await listRuns(this.#db, accountId, id);
+    const isOver = ended.some((run) => run.id === runId);
+    return { ok: true, value: { ended, current: isOver ? undefined : (current ?? undefined) } };
   }
 }

@@ -19,8 +19,6 @@ export function decideRunEnd(
     accountId: job.accountId,
     jobId: job.id,
     runId: job.runId,
-    number: job.runCount,
-    runStartedAt: job.runStartedAt,
     endedAt: now,
     event: null,
     delivery: null,

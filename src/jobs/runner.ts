@@ -6,7 +6,7 @@ import { Leases } from '../queue/leases.ts';
 import type { DeliveryItem, Queues, RunItem } from '../queue/queues.ts';
 import { type Database, isUnavailable } from '../store/database.ts';
 import { FenceRefused, GroupCommit, persist } from '../store/group-commit.ts';
-import { claimRuns, type ClaimedJob, endRuns, type RunEnd, setProgress } from '../store/jobs.ts';
+import { claimRuns, type ClaimedJob, endRuns, recordLostRuns, type RunEnd, setProgress } from '../store/jobs.ts';
 import { execute, type RunOutcome } from './execute.ts';
 import type { JobTypes } from './job-types.ts';
 import { ProgressReport } from './progress.ts';
@@ -95,6 +95,12 @@ export class Runner {
         startedAt,
         earlierLost: retryCount > 0,
       }));
+      const lost = items.filter(({ retryCount }) => retryCount > 0);
+      if (lost.length > 0)
+        await recordLostRuns(
+          tx,
+          lost.map(({ data }) => ({ ...data, now: startedAt })),
+        );
       const jobs = new Map((await claimRuns(tx, claims)).map((job) => [job.id, job]));
       const runs = items.map((item) => ({ item, job: jobs.get(item.data.jobId) }));
       const over = runs.filter(({ job }) => job === undefined).map(({ item }) => item);
@@ -144,7 +150,7 @@ export class Runner {
       const message = `Its worker died in each of ${job.failureCount} runs; it is not run again.`;
       return { kind: 'failed', error: { code: 'worker_lost', message }, retryable: false };
     }
-    const run = { accountId: job.accountId, jobId: job.id, number: job.runCount };
+    const run = { accountId: job.accountId, jobId: job.id, runId: job.runId };
     const progress = new ProgressReport(job.progress, (latest) =>
       setProgress(db.sql, run, latest, new Date()).catch((error: unknown) => log.warn({ err: error }, 'progress')),
     );

@@ -182,6 +182,9 @@ function recordOf({ eventId: _eventId, inputText: _inputText, ...job }: NewJob):
     sequence: 1,
     updatedAt: job.createdAt,
     startedAt: null,
+    runId: null,
+    runStartedAt: null,
+    workerId: null,
     nextRunAt: null,
     finishedAt: null,
   };

@@ -41,13 +41,16 @@ export async function readDueDeliveries(tx: Transaction, keys: readonly Delivery
     SELECT
       delivery.account_id AS "accountId", delivery.id, delivery.event_id AS "eventId",
       delivery.event_type AS "eventType", delivery.job_id AS "jobId", delivery.endpoint_id AS "endpointId",
-      delivery.attempt_count AS "attemptCount", event.body
+      delivery.attempt_count AS "attemptCount",
+      (SELECT event.body FROM ringback.events AS event
+        WHERE event.account_id = delivery.account_id AND event.id = delivery.event_id
+          AND event.created_at = key."eventCreatedAt") AS body
     FROM json_to_recordset(${JSON.stringify(keys)}::text::json) AS key (
-      "accountId" text, "deliveryId" text, "eventId" text, "eventCreatedAt" timestamptz)
+      "accountId" text, "deliveryId" text, "eventCreatedAt" timestamptz)
     JOIN ringback.deliveries AS delivery
       ON delivery.account_id = key."accountId" AND delivery.id = key."deliveryId" AND delivery.status = 'pending'
-    JOIN ringback.events AS event
-      ON event.account_id = key."accountId" AND event.id = key."eventId" AND event.created_at = key."eventCreatedAt"`;
+    WHERE key."deliveryId" LIKE 'dlv\\_%' -- FEW_ROWS
+    `;
 }
 
 /** Where a group of deliveries goes, and the sealed secrets that sign now. */
@@ -167,6 +170,7 @@ export async function settleDeliveries(
         "responseHeaders" json, "responseBody" text, "responseBytes" int, "responseTruncated" boolean,
         "dnsMs" float8, "connectMs" float8, "tlsMs" float8, "firstByteMs" float8, "totalMs" float8,
         "startedAt" timestamptz, "finishedAt" timestamptz, "nextAttemptAt" timestamptz, status text, "workerId" text)
+      WHERE "deliveryId" LIKE 'dlv\\_%' -- FEW_ROWS
     ), settled AS (
       UPDATE ringback.deliveries AS delivery SET
         status = r.status,

@@ -1,5 +1,5 @@
 import type { AccountId, DeliveryId, EndpointId, EventId, JobId, RunId, WorkerId } from '../domain/ids.ts';
-import type { FinalJobEventType, JobError, JobProgress, RunStatus } from '../domain/job.ts';
+import type { FinalJobEventType, JobError, JobProgress, EndedRunStatus } from '../domain/job.ts';
 import { toCleanJson } from '../domain/json.ts';
 import type { Connection, Transaction } from './database.ts';
 import type { jobs } from './schema/jobs.ts';
@@ -64,9 +64,9 @@ export interface ClaimedJob extends JobRecord {
 }
 
 /**
- * Starts a run of each job that has not ended: marks the job, closes a lost run, inserts the new one and, at the first,
- * the event. Jobs that ended meanwhile (or are gone) are left out of the answer. `jobs_pkey` serves the join; the row
- * lock of the UPDATE makes a concurrent ending wait, and its guard then refuses.
+ * Starts a run of each job that has not ended, with the event of its first. Jobs that ended meanwhile (or are gone) are
+ * left out of the answer. `jobs_pkey` serves the join; the row lock of the UPDATE makes a concurrent ending wait, and
+ * its guard then refuses.
  */
 export async function claimRuns(tx: Transaction, claims: readonly RunClaim[]): Promise<ClaimedJob[]> {
   return tx<ClaimedJob[]>`
@@ -74,6 +74,7 @@ export async function claimRuns(tx: Transaction, claims: readonly RunClaim[]): P
       SELECT * FROM json_to_recordset(${JSON.stringify(claims)}::text::json) AS claim (
         "accountId" text, "jobId" text, "runId" text, "eventId" text, "workerId" text, "startedAt" timestamptz,
         "earlierLost" boolean)
+      WHERE "jobId" LIKE 'job\\_%' -- FEW_ROWS: see database.ts
     ), claimed AS (
       UPDATE ringback.jobs AS job SET
         status = 'in_progress',
@@ -81,44 +82,49 @@ export async function claimRuns(tx: Transaction, claims: readonly RunClaim[]): P
         failure_count = failure_count + claim."earlierLost"::int,
         sequence = sequence + (run_count = 0)::int,
         started_at = coalesce(started_at, claim."startedAt"),
+        run_id = claim."runId",
+        run_started_at = claim."startedAt",
+        worker_id = claim."workerId",
         next_run_at = NULL,
         updated_at = claim."startedAt"
       FROM claim
       WHERE job.account_id = claim."accountId" AND job.id = claim."jobId" AND job.status IN ('queued', 'in_progress')
-      RETURNING job.*, claim."runId", claim."eventId", claim."workerId", claim."startedAt", claim."earlierLost"
-    ), lost AS (
-      UPDATE ringback.job_runs AS run SET
-        status = 'lost',
-        finished_at = claimed."startedAt",
-        error = '{"code":"worker_lost","message":"The worker stopped responding; its lease ran out."}'
-      FROM claimed
-      WHERE claimed."earlierLost" AND run.account_id = claimed.account_id AND run.job_id = claimed.id
-        AND run.status = 'in_progress' AND run.started_at >= claimed.created_at
-    ), run AS (
-      INSERT INTO ringback.job_runs (account_id, id, job_id, number, status, worker_id, started_at)
-      SELECT account_id, "runId", id, run_count, 'in_progress', "workerId", "startedAt" FROM claimed
+      RETURNING job.*, claim."eventId"
     ), event AS (
       INSERT INTO ringback.events (account_id, id, type, job_id, sequence, created_at)
-      SELECT account_id, "eventId", 'job.started', id, sequence, "startedAt" FROM claimed WHERE run_count = 1
+      SELECT account_id, "eventId", 'job.started', id, sequence, run_started_at FROM claimed WHERE run_count = 1
     )
     SELECT
       account_id AS "accountId", id, type, status, input, output, error, progress, metadata,
       callback_endpoint_id AS "callbackEndpointId", callback_url AS "callbackUrl", callback_events AS "callbackEvents",
       run_count AS "runCount", failure_count AS "failureCount", sequence, created_at AS "createdAt",
-      updated_at AS "updatedAt", started_at AS "startedAt", next_run_at AS "nextRunAt", finished_at AS "finishedAt",
-      "runId", "startedAt" AS "runStartedAt"
+      updated_at AS "updatedAt", started_at AS "startedAt", run_id AS "runId", run_started_at AS "runStartedAt",
+      worker_id AS "workerId", next_run_at AS "nextRunAt", finished_at AS "finishedAt"
     FROM claimed`;
+}
+
+/** Moves the runs of dead workers to the record. Call it before `claimRuns`, which overwrites them. */
+export async function recordLostRuns(
+  tx: Transaction,
+  lost: ReadonlyArray<{ accountId: AccountId; jobId: JobId; now: Date }>,
+): Promise<void> {
+  await tx`
+    INSERT INTO ringback.job_runs (account_id, id, job_id, number, status, worker_id, error, started_at, finished_at)
+    SELECT job.account_id, job.run_id, job.id, job.run_count, 'lost', job.worker_id,
+      '{"code":"worker_lost","message":"The worker stopped responding and its lease ran out."}',
+      job.run_started_at, lost.now
+    FROM json_to_recordset(${JSON.stringify(lost)}::text::json) AS lost ("accountId" text, "jobId" text, now timestamptz)
+    JOIN ringback.jobs AS job ON job.account_id = lost."accountId" AND job.id = lost."jobId"
+    WHERE job.run_id IS NOT NULL`;
 }
 
 /** How one run ended, and what becomes of its job: over (with an event), or to be run again. */
 export interface RunEnd {
   readonly accountId: AccountId;
   readonly jobId: JobId;
+  /** The fence. */
   readonly runId: RunId;
-  /** The fence: the run's number. */
-  readonly number: number;
-  readonly runStartedAt: Date;
-  readonly runStatus: Exclude<RunStatus, 'in_progress' | 'lost'>;
+  readonly runStatus: Exclude<EndedRunStatus, 'lost'>;
   readonly runError: JobError | null;
   readonly jobStatus: 'in_progress' | 'succeeded' | 'failed';
   readonly outputText: string | null;
@@ -129,8 +135,8 @@ export interface RunEnd {
 }
 
 /**
- * Ends runs: job, run, event and delivery in one statement. Answers the jobs it ended; a run whose number is no longer
- * the job's own (its lease ran out and another worker took over) is refused by the fence and is not among them.
+ * Ends runs: job, run, event and delivery in one statement. Answers the jobs it ended; a run that is no longer the
+ * job's own (its lease ran out and another worker took over) is refused by the fence and is not among them.
  */
 export async function endRuns(tx: Transaction, ends: readonly RunEnd[]): Promise<ReadonlySet<JobId>> {
   const rows = ends.map(({ outputText, event, delivery, ...end }) => {
@@ -147,9 +153,9 @@ export async function endRuns(tx: Transaction, ends: readonly RunEnd[]): Promise
   const ended = await tx<{ id: JobId }[]>`
     WITH r AS MATERIALIZED (
       SELECT * FROM json_to_recordset(${`[${rows.join(',')}]`}::text::json) AS r (
-        "accountId" text, "jobId" text, "runId" text, number int, "runStartedAt" timestamptz, "runStatus" text,
-        "runError" json, "jobStatus" text, output json, "nextRunAt" timestamptz,
+        "accountId" text, "jobId" text, "runId" text, "runStatus" text, "runError" json, "jobStatus" text, output json, "nextRunAt" timestamptz,
         "endedAt" timestamptz, "eventId" text, "eventType" text, "eventBody" text, "deliveryId" text, "endpointId" text)
+      WHERE "jobId" LIKE 'job\\_%' -- FEW_ROWS
     ), ended AS (
       UPDATE ringback.jobs AS job SET
         status = r."jobStatus",
@@ -157,18 +163,17 @@ export async function endRuns(tx: Transaction, ends: readonly RunEnd[]): Promise
         error = CASE WHEN r."jobStatus" = 'failed' THEN r."runError" END,
         failure_count = failure_count + (r."runStatus" IN ('failed', 'timed_out'))::int,
         sequence = sequence + (r."eventId" IS NOT NULL)::int,
+        run_id = NULL,
         next_run_at = r."nextRunAt",
         updated_at = r."endedAt",
         finished_at = CASE WHEN r."jobStatus" <> 'in_progress' THEN r."endedAt" END
       FROM r
       WHERE job.account_id = r."accountId" AND job.id = r."jobId"
-        AND job.status = 'in_progress' AND job.run_count = r.number
-      RETURNING job.account_id, job.id, job.sequence, r.*
+        AND job.status = 'in_progress' AND job.run_id = r."runId"
+      RETURNING job.account_id, job.id, job.sequence, job.run_count, job.run_started_at, job.worker_id, r.*
     ), run AS (
-      UPDATE ringback.job_runs AS run SET
-        status = ended."runStatus", error = ended."runError", finished_at = ended."endedAt"
-      FROM ended
-      WHERE run.account_id = ended.account_id AND run.id = ended."runId" AND run.started_at = ended."runStartedAt"
+      INSERT INTO ringback.job_runs (account_id, id, job_id, number, status, worker_id, error, started_at, finished_at)
+      SELECT account_id, "runId", id, run_count, "runStatus", worker_id, "runError", run_started_at, "endedAt" FROM ended
     ), event AS (
       INSERT INTO ringback.events (account_id, id, type, job_id, sequence, body, created_at)
       SELECT account_id, "eventId", "eventType", id, sequence, convert_to("eventBody", 'UTF8'), "endedAt"
@@ -188,11 +193,11 @@ export async function endRuns(tx: Transaction, ends: readonly RunEnd[]): Promise
 /** Shows progress, unless the run is no longer the job's own. Not worth a group: a handler's calls are throttled. */
 export async function setProgress(
   sql: Connection,
-  run: { accountId: AccountId; jobId: JobId; number: number },
+  run: { accountId: AccountId; jobId: JobId; runId: RunId },
   progress: JobProgress,
   now: Date,
 ): Promise<void> {
   await sql`
     UPDATE ringback.jobs SET progress = ${JSON.stringify(progress)}::text::json, updated_at = ${now}
-    WHERE account_id = ${run.accountId} AND id = ${run.jobId} AND status = 'in_progress' AND run_count = ${run.number}`;
+    WHERE account_id = ${run.accountId} AND id = ${run.jobId} AND run_id = ${run.runId}`;
 }

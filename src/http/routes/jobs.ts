@@ -1,7 +1,7 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import { isFinal, pollAfterSeconds } from '#domain/job.ts';
 import type { DeliveryQueries } from '../../callbacks/delivery-queries.ts';
-import type { JobQueries } from '../../jobs/job-queries.ts';
+import type { CurrentRun, JobQueries } from '../../jobs/job-queries.ts';
 import { viewJob } from '../../jobs/job-view.ts';
 import type { Submitter } from '../../jobs/submit.ts';
 import type { RunRecord } from '#store/job-reads.ts';
@@ -112,7 +112,9 @@ export function jobRoutes(deps: JobRoutesDeps) {
     })
     .openapi(runs, async (c) => {
       const found = await jobs.runs(c.get('apiKey').accountId, c.req.valid('param').id);
-      return found.ok ? c.json({ items: found.value.map(viewRun) }, 200) : problem(c, found);
+      if (!found.ok) return problem(c, found);
+      const { ended, current } = found.value;
+      return c.json({ items: [...ended.map(viewRun), ...(current ? [viewCurrentRun(current)] : [])] }, 200);
     })
     .openapi(listDeliveries, async (c) => {
       const { accountId } = c.get('apiKey');
@@ -131,7 +133,20 @@ function viewRun(run: RunRecord) {
     worker_id: run.workerId,
     started_at: run.startedAt,
     finished_at: run.finishedAt,
-    duration_ms: run.finishedAt && run.finishedAt.getTime() - run.startedAt.getTime(),
+    duration_ms: run.finishedAt.getTime() - run.startedAt.getTime(),
     error: run.error,
+  };
+}
+
+function viewCurrentRun(run: CurrentRun) {
+  return {
+    id: run.id,
+    number: run.number,
+    status: 'in_progress' as const,
+    worker_id: run.workerId,
+    started_at: run.startedAt,
+    finished_at: null,
+    duration_ms: null,
+    error: null,
   };
 }

@@ -65,7 +65,7 @@ export const endpointSecrets = ringback.table(
       columns: [table.accountId, table.endpointId],
       foreignColumns: [endpoints.accountId, endpoints.id],
     }),
-    index('endpoint_secrets_of_endpoint').on(table.accountId, table.endpointId),
+    index('endpoint_secrets_of_endpoint').on(table.endpointId),
   ],
 );
 
@@ -89,13 +89,13 @@ export const deliveries = ringback.table(
   (table) => [
     primaryKey({ name: 'deliveries_pkey', columns: [table.accountId, table.id] }),
     // One event goes to one endpoint once.
-    unique('deliveries_event_endpoint').on(table.accountId, table.eventId, table.endpointId),
+    unique('deliveries_event_endpoint').on(table.eventId, table.endpointId, table.accountId),
     foreignKey({
       name: 'deliveries_job',
       columns: [table.accountId, table.jobId],
       foreignColumns: [jobs.accountId, jobs.id],
     }),
-    index('deliveries_of_job').on(table.accountId, table.jobId),
+    index('deliveries_of_job').on(table.jobId),
     check('deliveries_status', oneOf('status', DELIVERY_STATUSES)),
     check('deliveries_event_type', oneOf('event_type', FINAL_JOB_EVENT_TYPES)),
     check('deliveries_due', sql.raw("(next_attempt_at IS NOT NULL) = (status = 'pending')")),
@@ -147,7 +147,7 @@ export const deliveryAttempts = ringback.table(
   },
   (table) => [
     primaryKey({ name: 'delivery_attempts_pkey', columns: [table.accountId, table.id, table.startedAt] }),
-    index('delivery_attempts_of_delivery').on(table.accountId, table.deliveryId, table.number),
+    index('delivery_attempts_of_delivery').on(table.deliveryId, table.number),
     check('delivery_attempts_outcome', oneOf('outcome', ATTEMPT_OUTCOMES)),
     check('delivery_attempts_trigger', oneOf('trigger', ATTEMPT_TRIGGERS)),
     check('delivery_attempts_number', sql.raw('number >= 1')),

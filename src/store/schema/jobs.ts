@@ -7,7 +7,7 @@ import {
   FINAL_JOB_STATUSES,
   JOB_EVENT_TYPES,
   JOB_STATUSES,
-  RUN_STATUSES,
+  ENDED_RUN_STATUSES,
 } from '../../domain/job.ts';
 import type { AccountId, EndpointId, EventId, JobId, RunId, WorkerId } from '../../domain/ids.ts';
 import { bytes, idColumn, moment, oneOf, ringback } from './columns.ts';
@@ -40,6 +40,11 @@ export const jobs = ringback.table(
     createdAt: moment('created_at').notNull(),
     updatedAt: moment('updated_at').notNull(),
     startedAt: moment('started_at'),
+    /** The run under way; it goes on record in `job_runs` when it ends. */
+    runId: idColumn<RunId>('run_id'),
+    /** Of the latest run, as is the worker. */
+    runStartedAt: moment('run_started_at'),
+    workerId: idColumn<WorkerId>('worker_id'),
     nextRunAt: moment('next_run_at'),
     finishedAt: moment('finished_at'),
   },
@@ -50,6 +55,11 @@ export const jobs = ringback.table(
     check('jobs_started', sql.raw("status NOT IN ('in_progress', 'succeeded') OR started_at IS NOT NULL")),
     check('jobs_output', sql.raw("(output IS NOT NULL) = (status = 'succeeded')")),
     check('jobs_error', sql.raw("(error IS NOT NULL) = (status IN ('failed', 'canceled', 'expired'))")),
+    check('jobs_run', sql.raw('num_nulls(run_started_at, worker_id) = CASE WHEN run_count = 0 THEN 2 ELSE 0 END')),
+    check(
+      'jobs_running',
+      sql.raw("run_id IS NULL OR (status = 'in_progress' AND next_run_at IS NULL AND run_count > 0)"),
+    ),
     check('jobs_next_run', sql.raw("next_run_at IS NULL OR status = 'in_progress'")),
     check('jobs_callback', sql.raw('(callback_endpoint_id IS NULL) = (callback_url IS NULL)')),
     check('jobs_metadata', sql.raw("jsonb_typeof(metadata) = 'object'")),
@@ -57,7 +67,7 @@ export const jobs = ringback.table(
   ],
 );
 
-/** Partitioned by `started_at`. Inserted when a run is claimed, updated once when it ends. */
+/** The runs that have ended. Partitioned by `started_at`, append-only; the run under way is in its job's row. */
 export const jobRuns = ringback.table(
   'job_runs',
   {
@@ -65,11 +75,11 @@ export const jobRuns = ringback.table(
     id: idColumn<RunId>('id').notNull(),
     jobId: idColumn<JobId>('job_id').notNull(),
     number: integer().notNull(),
-    status: text({ enum: RUN_STATUSES }).notNull(),
+    status: text({ enum: ENDED_RUN_STATUSES }).notNull(),
     workerId: idColumn<WorkerId>('worker_id').notNull(),
     error: json().$type<JobError>(),
     startedAt: moment('started_at').notNull(),
-    finishedAt: moment('finished_at'),
+    finishedAt: moment('finished_at').notNull(),
   },
   (table) => [
     primaryKey({ name: 'job_runs_pkey', columns: [table.accountId, table.id, table.startedAt] }),
@@ -78,9 +88,10 @@ export const jobRuns = ringback.table(
       columns: [table.accountId, table.jobId],
       foreignColumns: [jobs.accountId, jobs.id],
     }),
-    index('job_runs_of_job').on(table.accountId, table.jobId, table.number),
-    check('job_runs_status', oneOf('status', RUN_STATUSES)),
-    check('job_runs_finished', sql.raw("(finished_at IS NOT NULL) = (status <> 'in_progress')")),
+    index('job_runs_of_job').on(table.jobId, table.number),
+    check('job_runs_status', oneOf('status', ENDED_RUN_STATUSES)),
+    check('job_runs_number', sql.raw('number >= 1')),
+    check('job_runs_error', sql.raw("(error IS NULL) = (status IN ('succeeded', 'released'))")),
   ],
 );
 
@@ -99,7 +110,7 @@ export const events = ringback.table(
   },
   (table) => [
     primaryKey({ name: 'events_pkey', columns: [table.accountId, table.id, table.createdAt] }),
-    index('events_of_job').on(table.accountId, table.jobId, table.sequence),
+    index('events_of_job').on(table.jobId, table.sequence),
     check('events_type', oneOf('type', JOB_EVENT_TYPES)),
   ],
 );

@@ -159,7 +159,8 @@ describe('the guard', () => {
   });
 
   test.each([
-    ['host', 'internal.example'],
+    ['Host', 'internal.example'],
+    ['Accept-Encoding', 'gzip'],
     ['Transfer-Encoding', 'chunked'],
     ['connection', 'close'],
     ['x-injected', 'a\r\nhost: b'],

@@ -42,6 +42,13 @@ describe('over TLS', () => {
     expect(receiver.seen[0]).toMatchObject({ servername: false });
   });
 
+  test('a final dot belongs to the host header, not to the server name', async () => {
+    const receiver = await listenHttps();
+    const result = await makeSender(trusting).send(request(`https://receiver.test.:${receiver.port}/`));
+    expect(result.outcome).toBe('delivered');
+    expect(receiver.seen).toEqual([{ host: `receiver.test.:${receiver.port}`, servername: 'receiver.test' }]);
+  });
+
   test.each([
     ['self-signed', 'receiver.test', TEST_CERTIFICATE, { resolve: toLoopback }, 'is self-signed'],
     ['expired', 'receiver.test', EXPIRED_CERTIFICATE, { ...trusting, tls: { ca: EXPIRED_CERTIFICATE } }, 'has expired'],
