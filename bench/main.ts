@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import packageJson from '../package.json' with { type: 'json' };
 import { startEmbeddedPostgres } from '#embedded/postgres.ts';
 import { cpuMicros, rssMiB, treeCpuMicros } from './cpu.ts';
 import type { LoadOrder, LoadReport } from './load.ts';
@@ -65,7 +66,10 @@ async function startService(databaseUrl: string): Promise<Service> {
     RINGBACK_DIAGNOSTICS: '1',
     RINGBACK_EGRESS_ALLOW: '127.0.0.0/8',
   };
+  // As `npm start` does.
+  const execArgv = packageJson.scripts.start.split(' ').filter((word) => word.startsWith('--'));
   const service = fork(new URL('../src/main.ts', import.meta.url), [], {
+    execArgv,
     env,
     stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
   });

@@ -1,10 +1,16 @@
-import { type DestinationStream, type Logger, pino } from 'pino';
+import { type Logger, pino } from 'pino';
 
 export type { Logger };
 
-/** JSON lines on stdout, times in ISO 8601. Never payloads, secrets or query strings: callers log ids and decisions. */
-export function createLogger(level: string, destination?: DestinationStream): Logger {
-  // Written a turn later in one piece, not line by line: three lines a job would cost as many system calls.
-  const stream = destination ?? pino.destination({ dest: 1, sync: false });
+const BUFFER_BYTES = 8 * 1024;
+const FLUSH_EVERY_MS = 50;
+
+/**
+ * JSON lines on stdout, times in ISO 8601. Never payloads, secrets or query strings: callers log ids and decisions.
+ * Lines are gathered for up to 50 ms: written one by one, three lines a job cost a tenth of its CPU in system calls.
+ */
+export function createLogger(level: string): Logger {
+  const stream = pino.destination({ dest: 1, sync: false, minLength: BUFFER_BYTES });
+  setInterval(() => stream.flush(), FLUSH_EVERY_MS).unref();
   return pino({ level, timestamp: pino.stdTimeFunctions.isoTime, base: null }, stream);
 }

@@ -1,9 +1,9 @@
 import { type Config, ConfigError, readConfig } from './config.ts';
 import { parseSecretKey } from '#domain/secret-box.ts';
-import { EmbeddedPostgresError } from './embedded/errors.ts';
-import { keepSecrets } from './embedded/kept-secrets.ts';
-import { startEmbeddedPostgres } from './embedded/postgres.ts';
-import { ConfigFileError } from './jobs/load-config.ts';
+import { EmbeddedPostgresError } from '#embedded/errors.ts';
+import { keepSecrets } from '#embedded/kept-secrets.ts';
+import { startEmbeddedPostgres } from '#embedded/postgres.ts';
+import { ConfigFileError } from '#jobs/load-config.ts';
 import { createLogger, type Logger } from './log.ts';
 import { type Service, type ServiceDeps, startService } from './service.ts';
 import { greeting } from './greeting.ts';

@@ -3,6 +3,8 @@ import { newId } from '#domain/ids.ts';
 import { type ApiKeyRecord, ensureApiKey, findApiKey } from '#store/accounts.ts';
 import type { Database } from '#store/database.ts';
 
+export type { ApiKeyRecord };
+
 /** How long a key is believed without asking again: a revoked key works this much longer. */
 const CACHE_MS = 10_000;
 const MAX_CACHED = 10_000;

@@ -1,32 +1,34 @@
 import { hash } from 'node:crypto';
+import type { AttemptResult } from '#domain/attempt.ts';
 import { judgeDelivery } from '#domain/delivery.ts';
-import { openSecret } from '#domain/endpoint.ts';
 import { newId, type WorkerId } from '#domain/ids.ts';
 import { nextAttemptAt, parseRetryAfter } from '#domain/retry.ts';
-import type { SecretKey } from '#domain/secret-box.ts';
 import { signV1 } from '#domain/signature.ts';
 import type { Sender } from '#egress/send.ts';
-import type { Destination, DueDelivery, Settlement } from '#store/deliveries.ts';
+import type { DueDelivery, Settlement } from '#store/deliveries.ts';
+import type { Destination } from './destination.ts';
 
 export interface AttemptDeps {
   readonly sender: Sender;
-  readonly keys: readonly SecretKey[];
   readonly workerId: WorkerId;
   readonly schedule: readonly number[];
   readonly timeoutMs: number;
 }
 
 /** Signs and sends a delivery once, and decides what becomes of it. Never throws for what the receiver does. */
-export async function attempt(delivery: DueDelivery, destination: Destination, deps: AttemptDeps): Promise<Settlement> {
+export async function attempt(
+  delivery: DueDelivery,
+  { url, signers }: Destination,
+  deps: AttemptDeps,
+): Promise<Settlement> {
   const number = delivery.attemptCount + 1;
   const sentAt = new Date();
-  const requestHeaders = signedHeaders(delivery, destination, deps.keys, sentAt);
-  const result = await deps.sender.send({
-    url: destination.url,
-    headers: requestHeaders,
-    body: delivery.body,
-    timeoutMs: deps.timeoutMs,
-  });
+  const requestHeaders = signers === undefined ? {} : signedHeaders(delivery, signers, sentAt);
+  const { body } = delivery;
+  const result =
+    signers === undefined
+      ? unsigned(sentAt)
+      : await deps.sender.send({ url, headers: requestHeaders, body, timeoutMs: deps.timeoutMs });
   const retryAfter = result.response?.headers.find(([name]) => name.toLowerCase() === 'retry-after')?.[1];
   const next = nextAttemptAt({
     schedule: deps.schedule,
@@ -40,10 +42,10 @@ export async function attempt(delivery: DueDelivery, destination: Destination, d
     attemptId: newId('att', sentAt.getTime()),
     number,
     trigger: 'scheduled',
-    url: destination.url,
+    url,
     requestHeaders,
-    bodySha256: hash('sha256', delivery.body, 'hex'),
-    signedBy: destination.secrets.map(({ id }) => id),
+    bodySha256: hash('sha256', body, 'hex'),
+    signedBy: signers?.map(({ id }) => id) ?? [],
     result,
     verdict: judgeDelivery(result.outcome, next),
     workerId: deps.workerId,
@@ -52,20 +54,29 @@ export async function attempt(delivery: DueDelivery, destination: Destination, d
 
 /** Standard Webhooks 1.0: the id is the event's, the same in every attempt; the time is this attempt's. */
 function signedHeaders(
-  delivery: DueDelivery,
-  destination: Destination,
-  keys: readonly SecretKey[],
+  { eventId, body }: DueDelivery,
+  signers: NonNullable<Destination['signers']>,
   sentAt: Date,
 ): Record<string, string> {
   const timestamp = Math.floor(sentAt.getTime() / 1000);
-  const signatures = destination.secrets.map(({ id, keyId, ciphertext }) => {
-    const key = openSecret(keys, destination, { id, keyId, ciphertext: Buffer.from(ciphertext, 'base64') });
-    return signV1(key, delivery.eventId, timestamp, delivery.body);
-  });
   return {
     'content-type': 'application/json',
-    'webhook-id': delivery.eventId,
+    'webhook-id': eventId,
     'webhook-timestamp': String(timestamp),
-    'webhook-signature': signatures.join(' '),
+    'webhook-signature': signers.map(({ key }) => signV1(key, eventId, timestamp, body)).join(' '),
+  };
+}
+
+/** Not sent: a callback without a signature would teach receivers to take such. Retried, for the key may come back. */
+function unsigned(now: Date): AttemptResult {
+  return {
+    outcome: 'blocked',
+    errorCode: 'secret_unreadable',
+    errorDetail: 'The signing secret cannot be decrypted: RINGBACK_SECRET_KEY lacks the key that encrypted it.',
+    remoteAddress: null,
+    startedAt: now,
+    finishedAt: now,
+    timings: { dnsMs: null, connectMs: null, tlsMs: null, firstByteMs: null, totalMs: 0 },
+    response: null,
   };
 }

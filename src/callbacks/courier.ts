@@ -1,14 +1,13 @@
 import { newId, timeOf, uuidOf, type WorkerId } from '#domain/ids.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import type { Sender } from '#egress/send.ts';
-import type { Logger } from '../log.ts';
+import type { Logger } from '#log.ts';
 import { ClaimLoop } from '#queue/claim-loop.ts';
 import type { Item, NewItem } from '#queue/item-queue.ts';
 import { Leases } from '#queue/leases.ts';
 import type { DeliveryItem, Queues } from '#queue/queues.ts';
 import { type Database, isUnavailable } from '#store/database.ts';
 import {
-  type Destination,
   type DueDelivery,
   readDestinations,
   readDueDeliveries,
@@ -19,6 +18,7 @@ import {
 import { FenceRefused, GroupCommit, persist } from '#store/group-commit.ts';
 import type { Transaction } from '#store/database.ts';
 import { attempt } from './attempt.ts';
+import { type Destination, openDestination } from './destination.ts';
 
 /** A delivery that is ours to attempt. */
 interface ClaimedDelivery {
@@ -60,7 +60,7 @@ export class Courier {
     this.#settlements = new GroupCommit<Settled>({
       commit: (settled) => this.#commit(settled),
       maxMembers: 200,
-      maxTransactions: 2,
+      maxTransactions: 1,
       lingerMs: 1,
       failsAll: isUnavailable,
     });
@@ -92,7 +92,7 @@ export class Courier {
   }
 
   async #claim(limit: number): Promise<ClaimedDelivery[]> {
-    const { db, queues } = this.#deps;
+    const { db, queues, keys } = this.#deps;
     return db.sql.begin(async (tx) => {
       const items = await queues.deliveries.claim(tx, limit);
       if (items.length === 0) return [];
@@ -102,7 +102,7 @@ export class Courier {
         readDestinations(tx, uniqueEndpoints(items), new Date()),
       ]);
       const deliveryById = new Map(due.map((delivery) => [delivery.id, delivery]));
-      const destinationById = new Map(destinations.map((destination) => [destination.endpointId, destination]));
+      const destinationById = new Map(destinations.map((sealed) => [sealed.endpointId, openDestination(sealed, keys)]));
       const claimed: ClaimedDelivery[] = [];
       const over: Array<Item<DeliveryItem>> = [];
       for (const item of items) {

@@ -9,6 +9,8 @@ import {
   listDeliveriesOfJob,
 } from '#store/delivery-reads.ts';
 
+export type { AttemptRecord, DeliveryRecord };
+
 /** What clients may ask about their callbacks. */
 export class DeliveryQueries {
   readonly #db: Database;

@@ -6,6 +6,8 @@ import type { Guard } from '#egress/guard.ts';
 import type { Database } from '#store/database.ts';
 import { type EndpointRecord, ensureEndpoint, findEndpoint, listEndpoints, rotateSecret } from '#store/endpoints.ts';
 
+export type { EndpointRecord };
+
 /** After a rotation both secrets sign for this long, so that receivers can change over in their own time. */
 const ROTATION_GRACE_MS = 24 * 60 * 60 * 1000;
 

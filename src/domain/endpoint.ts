@@ -1,6 +1,7 @@
+import type { KeyObject } from 'node:crypto';
 import { type AccountId, type EndpointId, type SecretId, newId } from './ids.ts';
 import { type SealedSecret, type SecretKey, open, seal } from './secret-box.ts';
-import { formatSigningSecret, newSigningKey } from './signature.ts';
+import { formatSigningSecret, newSigningKey, signingKeyOf } from './signature.ts';
 
 /** Binds a sealed secret to its row: moved to another endpoint, it does not open. */
 function sealContext(accountId: AccountId, endpointId: EndpointId, secretId: SecretId): string {
@@ -30,6 +31,6 @@ export function openSecret(
   keys: readonly SecretKey[],
   owner: { accountId: AccountId; endpointId: EndpointId },
   secret: SealedSecret & { readonly id: SecretId },
-): Uint8Array {
-  return open(keys, sealContext(owner.accountId, owner.endpointId, secret.id), secret);
+): KeyObject {
+  return signingKeyOf(open(keys, sealContext(owner.accountId, owner.endpointId, secret.id), secret));
 }

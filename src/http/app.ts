@@ -1,9 +1,9 @@
 import { OpenAPIHono } from '@hono/zod-openapi';
 import { methodNotAllowed } from 'hono/method-not-allowed';
-import type { ApiKeys } from '../accounts/api-keys.ts';
+import type { ApiKeys } from '#accounts/api-keys.ts';
 import { refuse } from '#domain/problem.ts';
-import type { JobTypes } from '../jobs/job-types.ts';
-import type { Logger } from '../log.ts';
+import type { JobTypes } from '#jobs/job-types.ts';
+import type { Logger } from '#log.ts';
 import type { Env } from './env.ts';
 import { authenticate } from './middleware/authenticate.ts';
 import { logRequests } from './middleware/log-requests.ts';
@@ -12,7 +12,7 @@ import { onError, problem } from './problem.ts';
 import { deliveryRoutes, endpointRoutes } from './routes/callbacks.ts';
 import { type JobRoutesDeps, jobRoutes } from './routes/jobs.ts';
 import { healthRoutes, jobTypeRoutes } from './routes/service.ts';
-import type { Endpoints } from '../callbacks/endpoints.ts';
+import type { Endpoints } from '#callbacks/endpoints.ts';
 
 export interface AppDeps extends JobRoutesDeps {
   readonly keys: ApiKeys;

@@ -1,4 +1,4 @@
-import type { ApiKeyRecord } from '#store/accounts.ts';
+import type { ApiKeyRecord } from '#accounts/api-keys.ts';
 import type { ProblemCode } from '#domain/problem.ts';
 
 /** What middleware leaves for the routes and for the log line. */

@@ -1,7 +1,7 @@
 import type { Context } from 'hono';
 import { HTTPException } from 'hono/http-exception';
 import { type ProblemCode, PROBLEMS, type Refusal, refuse } from '#domain/problem.ts';
-import type { Logger } from '../log.ts';
+import type { Logger } from '#log.ts';
 
 /** `type` is a URN, so that it stays the same wherever the service runs; `docs/errors.md` explains each. */
 export function problemType(code: ProblemCode): string {

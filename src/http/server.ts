@@ -26,7 +26,8 @@ export async function listen({ host, port }: { host: string; port: number }): Pr
   return {
     url: `http://${name}:${taken}`,
     serve: (fetch) => {
-      server.on('request', getRequestListener(fetch as never));
+      const listener = getRequestListener(fetch);
+      server.on('request', (request, response) => void listener(request, response));
     },
     close: (graceMs) => close(server, graceMs),
   };

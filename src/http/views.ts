@@ -1,5 +1,5 @@
-import type { AttemptRecord, DeliveryRecord } from '#store/delivery-reads.ts';
-import type { EndpointRecord } from '#store/endpoints.ts';
+import type { AttemptRecord, DeliveryRecord } from '#callbacks/delivery-queries.ts';
+import type { EndpointRecord } from '#callbacks/endpoints.ts';
 
 /** Rows as clients see them: snake case, and nothing that is ours alone. */
 export function viewEndpoint(endpoint: EndpointRecord) {

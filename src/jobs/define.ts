@@ -54,15 +54,15 @@ export interface JobDefinition<
   /** Runs in all before the job fails. Default 3. */
   readonly maxRuns?: number;
   /**
-   * Does the work. The value it returns is the job's output: JSON, at most 1 MiB.
+   * Does the work. The value it returns, or its promise resolves to, is the job's output: JSON, at most 1 MiB.
    * Throw to fail the run (it is retried); throw `new NonRetryableError(message)` to fail the job.
    */
-  readonly run: (context: JobContext<OutputOf<In>>) => Promise<unknown> | unknown;
+  readonly run: (context: JobContext<OutputOf<In>>) => unknown;
 }
 
 /** A job type with its own types forgotten, as the registry keeps it. */
 export type AnyJobDefinition = Omit<JobDefinition, 'run'> & {
-  readonly run: (context: JobContext<never>) => Promise<unknown> | unknown;
+  readonly run: (context: JobContext<never>) => unknown;
 };
 
 export interface RingbackConfig {

@@ -1,5 +1,5 @@
-import type { JobError } from '../domain/job.ts';
-import { toStorableJson } from '../domain/json.ts';
+import type { JobError } from '#domain/job.ts';
+import { toStorableJson } from '#domain/json.ts';
 import { NonRetryableError } from './define.ts';
 import { type JobType, validate } from './job-types.ts';
 

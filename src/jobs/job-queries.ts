@@ -5,6 +5,7 @@ import type { Database } from '#store/database.ts';
 import { findJob, listJobs, listRuns, type RunRecord } from '#store/job-reads.ts';
 import type { JobRecord } from '#store/jobs.ts';
 
+export type { RunRecord };
 export type CurrentRun = Pick<RunRecord, 'id' | 'number' | 'startedAt' | 'workerId'>;
 
 /** What clients may ask about their jobs. Another account's job is not there. */

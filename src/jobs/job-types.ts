@@ -1,5 +1,5 @@
-import { nearestNames } from '../domain/nearest.ts';
-import { type Fault, type Result, refuse, toPointer } from '../domain/problem.ts';
+import { nearestNames } from '#domain/nearest.ts';
+import { type Fault, type Result, refuse, toPointer } from '#domain/problem.ts';
 import type { AnyJobDefinition, StandardSchema } from './define.ts';
 
 const TYPE_FORM = /^[a-z][a-z0-9_-]*(?:\.[a-z0-9_-]+)*$/;
@@ -19,7 +19,7 @@ export class JobTypes {
   constructor(definitions: readonly AnyJobDefinition[]) {
     const faults = definitions.flatMap((definition, index) => {
       const fault = faultOf(definition, this.#byType);
-      if (fault !== undefined) return [`jobs[${index}] (${String(definition?.type ?? 'no type')}): ${fault}`];
+      if (fault !== undefined) return [`jobs[${index}] (${definition?.type ?? 'no type'}): ${fault}`];
       const { timeoutMs = DEFAULT_TIMEOUT_MS, maxRuns = DEFAULT_MAX_RUNS } = definition;
       this.#byType.set(definition.type, { ...definition, timeoutMs, maxRuns });
       return [];

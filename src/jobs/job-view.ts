@@ -1,5 +1,5 @@
-import { isFinal } from '../domain/job.ts';
-import type { JobRecord } from '../store/jobs.ts';
+import { isFinal } from '#domain/job.ts';
+import type { JobRecord } from '#store/jobs.ts';
 
 /** A job as clients see it: the same in a status, in a list and in a callback. Members without a value are left out. */
 export function viewJob(job: JobRecord, publicUrl: string) {

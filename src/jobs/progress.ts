@@ -1,4 +1,4 @@
-import type { JobProgress } from '../domain/job.ts';
+import type { JobProgress } from '#domain/job.ts';
 
 const WRITE_EVERY_MS = 250;
 
@@ -20,7 +20,7 @@ export class ProgressReport {
   }
 
   /** Nonsense is made sense of: a progress report is no reason to fail a run. */
-  report(percent: number, message?: string): void {
+  report(percent: number, message?: unknown): void {
     const bounded = Math.min(100, Math.max(0, Number.isFinite(percent) ? percent : 0));
     this.#latest =
       message === undefined ? { percent: bounded } : { percent: bounded, message: String(message).slice(0, 500) };

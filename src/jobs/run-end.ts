@@ -1,7 +1,7 @@
-import { newId } from '../domain/ids.ts';
-import type { JobError } from '../domain/job.ts';
-import { nextRunAt } from '../domain/retry.ts';
-import type { ClaimedJob, JobRecord, RunEnd } from '../store/jobs.ts';
+import { newId } from '#domain/ids.ts';
+import type { JobError } from '#domain/job.ts';
+import { nextRunAt } from '#domain/retry.ts';
+import type { ClaimedJob, JobRecord, RunEnd } from '#store/jobs.ts';
 import type { RunOutcome } from './execute.ts';
 import { viewJob } from './job-view.ts';
 
@@ -48,6 +48,8 @@ export function decideRunEnd(
       }
       return { ...base, runStatus, runError: outcome.error, ...over(asFailed(job, outcome.error), context) };
     }
+    default:
+      return outcome satisfies never;
   }
 }
 

@@ -1,12 +1,12 @@
-import { newId, uuidOf, type WorkerId } from '../domain/ids.ts';
-import type { Logger } from '../log.ts';
-import { ClaimLoop } from '../queue/claim-loop.ts';
-import type { Item, NewItem } from '../queue/item-queue.ts';
-import { Leases } from '../queue/leases.ts';
-import type { DeliveryItem, Queues, RunItem } from '../queue/queues.ts';
-import { type Database, isUnavailable } from '../store/database.ts';
-import { FenceRefused, GroupCommit, persist } from '../store/group-commit.ts';
-import { claimRuns, type ClaimedJob, endRuns, recordLostRuns, type RunEnd, setProgress } from '../store/jobs.ts';
+import { newId, uuidOf, type WorkerId } from '#domain/ids.ts';
+import type { Logger } from '#log.ts';
+import { ClaimLoop } from '#queue/claim-loop.ts';
+import type { Item, NewItem } from '#queue/item-queue.ts';
+import { Leases } from '#queue/leases.ts';
+import type { DeliveryItem, Queues, RunItem } from '#queue/queues.ts';
+import { type Database, isUnavailable } from '#store/database.ts';
+import { FenceRefused, GroupCommit, persist } from '#store/group-commit.ts';
+import { claimRuns, type ClaimedJob, endRuns, recordLostRuns, type RunEnd, setProgress } from '#store/jobs.ts';
 import { execute, type RunOutcome } from './execute.ts';
 import type { JobTypes } from './job-types.ts';
 import { ProgressReport } from './progress.ts';
@@ -54,7 +54,7 @@ export class Runner {
     this.#endings = new GroupCommit<EndedRun>({
       commit: (ended) => this.#commit(ended),
       maxMembers: 200,
-      maxTransactions: 2,
+      maxTransactions: 1,
       lingerMs: 1,
       failsAll: isUnavailable,
     });

@@ -1,15 +1,15 @@
 import type { Guard } from '#egress/guard.ts';
-import { mintSecret } from '../domain/endpoint.ts';
-import { type AccountId, type EndpointId, newId, uuidOf } from '../domain/ids.ts';
-import { FINAL_JOB_EVENT_TYPES, type FinalJobEventType } from '../domain/job.ts';
-import { toStorableJson } from '../domain/json.ts';
-import { type Result, refuse } from '../domain/problem.ts';
-import type { SecretKey } from '../domain/secret-box.ts';
-import type { Queues } from '../queue/queues.ts';
-import { type Database, isUnavailable, type Transaction } from '../store/database.ts';
-import { ensureEndpoint, findEndpoint } from '../store/endpoints.ts';
-import { GroupCommit } from '../store/group-commit.ts';
-import { insertJobs, type JobRecord, type NewJob } from '../store/jobs.ts';
+import { mintSecret } from '#domain/endpoint.ts';
+import { type AccountId, type EndpointId, newId, uuidOf } from '#domain/ids.ts';
+import { FINAL_JOB_EVENT_TYPES, type FinalJobEventType } from '#domain/job.ts';
+import { toStorableJson } from '#domain/json.ts';
+import { type Result, refuse } from '#domain/problem.ts';
+import type { SecretKey } from '#domain/secret-box.ts';
+import type { Queues } from '#queue/queues.ts';
+import { type Database, isUnavailable, type Transaction } from '#store/database.ts';
+import { ensureEndpoint, findEndpoint } from '#store/endpoints.ts';
+import { GroupCommit } from '#store/group-commit.ts';
+import { insertJobs, type JobRecord, type NewJob } from '#store/jobs.ts';
 import { type JobTypes, validate } from './job-types.ts';
 
 export interface Submission {
@@ -67,7 +67,7 @@ export class Submitter {
         await this.#db.sql.begin((tx) => this.#insert(tx, jobs));
       },
       maxMembers: 200,
-      maxTransactions: 2,
+      maxTransactions: 1,
       lingerMs: 1,
       failsAll: isUnavailable,
     });

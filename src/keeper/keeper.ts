@@ -1,4 +1,4 @@
-import type { Logger } from '../log.ts';
+import type { Logger } from '#log.ts';
 import { LEASE_MS } from '#queue/leases.ts';
 import type { Queues } from '#queue/queues.ts';
 import type { Database } from '#store/database.ts';

@@ -1,5 +1,5 @@
 import type { PgBoss } from 'pg-boss';
-import type { AccountId, DeliveryId, EndpointId, EventId, JobId } from '../domain/ids.ts';
+import type { AccountId, DeliveryId, EndpointId, EventId, JobId } from '#domain/ids.ts';
 import { createBoss, installQueues } from './boss.ts';
 import { ItemQueue } from './item-queue.ts';
 

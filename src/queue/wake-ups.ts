@@ -66,7 +66,8 @@ export class WakeUps {
     }
     const window = { again: false };
     this.#muted.set(queue, window);
-    this.#sql`SELECT pg_notify(${CHANNEL}, ${`${queue} ${this.#instance}`})`.catch(this.#onError);
+    const sql = this.#sql;
+    sql`SELECT pg_notify(${CHANNEL}, ${`${queue} ${this.#instance}`})`.catch(this.#onError);
     setTimeout(() => {
       this.#muted.delete(queue);
       if (window.again) this.#notify(queue);

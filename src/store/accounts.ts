@@ -1,5 +1,5 @@
-import type { ApiKeyScope } from '../domain/api-key.ts';
-import type { AccountId, ApiKeyId } from '../domain/ids.ts';
+import type { ApiKeyScope } from '#domain/api-key.ts';
+import type { AccountId, ApiKeyId } from '#domain/ids.ts';
 import type { Database } from './database.ts';
 
 export interface ApiKeyRecord {

@@ -1,17 +1,8 @@
-import type { AttemptResult, ATTEMPT_TRIGGERS } from '../domain/attempt.ts';
-import type { DeliveryVerdict } from '../domain/delivery.ts';
-import type {
-  AccountId,
-  AttemptId,
-  DeliveryId,
-  EndpointId,
-  EventId,
-  JobId,
-  SecretId,
-  WorkerId,
-} from '../domain/ids.ts';
-import type { FinalJobEventType } from '../domain/job.ts';
-import { toCleanJson } from '../domain/json.ts';
+import type { AttemptResult, ATTEMPT_TRIGGERS } from '#domain/attempt.ts';
+import type { DeliveryVerdict } from '#domain/delivery.ts';
+import type { AccountId, AttemptId, DeliveryId, EndpointId, EventId, JobId, SecretId, WorkerId } from '#domain/ids.ts';
+import type { FinalJobEventType } from '#domain/job.ts';
+import { toCleanJson } from '#domain/json.ts';
 import type { Transaction } from './database.ts';
 
 export interface DeliveryKey {
@@ -54,7 +45,7 @@ export async function readDueDeliveries(tx: Transaction, keys: readonly Delivery
 }
 
 /** Where a group of deliveries goes, and the sealed secrets that sign now. */
-export interface Destination {
+export interface SealedDestination {
   readonly accountId: AccountId;
   readonly endpointId: EndpointId;
   readonly url: string;
@@ -66,8 +57,8 @@ export async function readDestinations(
   tx: Transaction,
   keys: ReadonlyArray<{ accountId: AccountId; endpointId: EndpointId }>,
   now: Date,
-): Promise<Destination[]> {
-  return tx<Destination[]>`
+): Promise<SealedDestination[]> {
+  return tx<SealedDestination[]>`
     SELECT
       endpoint.account_id AS "accountId", endpoint.id AS "endpointId", endpoint.url,
       (SELECT coalesce(json_agg(json_build_object(

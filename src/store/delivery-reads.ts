@@ -1,5 +1,5 @@
 import { and, asc, eq } from 'drizzle-orm';
-import type { AccountId, DeliveryId, JobId } from '../domain/ids.ts';
+import type { AccountId, DeliveryId, JobId } from '#domain/ids.ts';
 import type { Database } from './database.ts';
 import { deliveries, deliveryAttempts, endpoints } from './schema/callbacks.ts';
 

@@ -1,6 +1,6 @@
 import { and, asc, eq, gt } from 'drizzle-orm';
-import type { AccountId, EndpointId, SecretId } from '../domain/ids.ts';
-import type { SealedSecret } from '../domain/secret-box.ts';
+import type { AccountId, EndpointId, SecretId } from '#domain/ids.ts';
+import type { SealedSecret } from '#domain/secret-box.ts';
 import type { Connection, Database } from './database.ts';
 import { endpoints, type endpointSecrets } from './schema/callbacks.ts';
 

@@ -1,5 +1,5 @@
 import { and, asc, desc, eq, getTableColumns, lt } from 'drizzle-orm';
-import type { AccountId, JobId } from '../domain/ids.ts';
+import type { AccountId, JobId } from '#domain/ids.ts';
 import type { Database } from './database.ts';
 import type { JobRecord } from './jobs.ts';
 import { jobRuns, jobs } from './schema/jobs.ts';

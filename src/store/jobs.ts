@@ -1,6 +1,6 @@
-import type { AccountId, DeliveryId, EndpointId, EventId, JobId, RunId, WorkerId } from '../domain/ids.ts';
-import type { FinalJobEventType, JobError, JobProgress, EndedRunStatus } from '../domain/job.ts';
-import { toCleanJson } from '../domain/json.ts';
+import type { AccountId, DeliveryId, EndpointId, EventId, JobId, RunId, WorkerId } from '#domain/ids.ts';
+import type { FinalJobEventType, JobError, JobProgress, EndedRunStatus } from '#domain/job.ts';
+import { toCleanJson } from '#domain/json.ts';
 import type { Connection, Transaction } from './database.ts';
 import type { jobs } from './schema/jobs.ts';
 

@@ -1,5 +1,5 @@
 import type { MiddlewareHandler } from 'hono';
-import type { ApiKeys } from '../../accounts/api-keys.ts';
+import type { ApiKeys } from '#accounts/api-keys.ts';
 import { refuse } from '#domain/problem.ts';
 import type { Env } from '../env.ts';
 import { problem } from '../problem.ts';

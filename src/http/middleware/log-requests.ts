@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { MiddlewareHandler } from 'hono';
 import { routePath } from 'hono/route';
-import type { Logger } from '../../log.ts';
+import type { Logger } from '#log.ts';
 import type { Env } from '../env.ts';
 
 const REQUEST_ID = /^[\w.:-]{1,100}$/;

@@ -1,6 +1,6 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
-import type { DeliveryQueries } from '../../callbacks/delivery-queries.ts';
-import type { Endpoints } from '../../callbacks/endpoints.ts';
+import type { DeliveryQueries } from '#callbacks/delivery-queries.ts';
+import type { Endpoints } from '#callbacks/endpoints.ts';
 import type { Env } from '../env.ts';
 import { jsonBody } from '../middleware/json-body.ts';
 import { problem } from '../problem.ts';

@@ -1,11 +1,9 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import { isFinal, pollAfterSeconds } from '#domain/job.ts';
-import type { DeliveryQueries } from '../../callbacks/delivery-queries.ts';
-import type { CurrentRun, JobQueries } from '../../jobs/job-queries.ts';
-import { viewJob } from '../../jobs/job-view.ts';
-import type { Submitter } from '../../jobs/submit.ts';
-import type { RunRecord } from '#store/job-reads.ts';
-import type { JobRecord } from '#store/jobs.ts';
+import type { DeliveryQueries } from '#callbacks/delivery-queries.ts';
+import type { CurrentRun, JobQueries, RunRecord } from '#jobs/job-queries.ts';
+import { viewJob } from '#jobs/job-view.ts';
+import type { Submitter } from '#jobs/submit.ts';
 import type { Env } from '../env.ts';
 import { jsonBody } from '../middleware/json-body.ts';
 import { problem } from '../problem.ts';
@@ -102,7 +100,7 @@ export function jobRoutes(deps: JobRoutesDeps) {
     .openapi(get, async (c) => {
       const found = await jobs.find(c.get('apiKey').accountId, c.req.valid('param').id);
       if (!found.ok) return problem(c, found);
-      const job: JobRecord = found.value;
+      const job = found.value;
       if (!isFinal(job.status)) c.header('retry-after', String(pollAfterSeconds(job.createdAt, new Date())));
       return c.json(viewJob(job, publicUrl), 200);
     })

@@ -1,7 +1,7 @@
 import { sql } from 'drizzle-orm';
 import { check, foreignKey, index, primaryKey, text, unique } from 'drizzle-orm/pg-core';
-import type { AccountId, ApiKeyId } from '../../domain/ids.ts';
-import type { ApiKeyScope } from '../../domain/api-key.ts';
+import type { AccountId, ApiKeyId } from '#domain/ids.ts';
+import type { ApiKeyScope } from '#domain/api-key.ts';
 import { bytes, idColumn, moment, ringback } from './columns.ts';
 
 export const accounts = ringback.table(

@@ -11,19 +11,10 @@ import {
   text,
   unique,
 } from 'drizzle-orm/pg-core';
-import { type AttemptResponse, ATTEMPT_OUTCOMES, ATTEMPT_TRIGGERS } from '../../domain/attempt.ts';
-import { DELIVERY_STATUSES } from '../../domain/delivery.ts';
-import type {
-  AccountId,
-  AttemptId,
-  DeliveryId,
-  EndpointId,
-  EventId,
-  JobId,
-  SecretId,
-  WorkerId,
-} from '../../domain/ids.ts';
-import { FINAL_JOB_EVENT_TYPES } from '../../domain/job.ts';
+import { type AttemptResponse, ATTEMPT_OUTCOMES, ATTEMPT_TRIGGERS } from '#domain/attempt.ts';
+import { DELIVERY_STATUSES } from '#domain/delivery.ts';
+import type { AccountId, AttemptId, DeliveryId, EndpointId, EventId, JobId, SecretId, WorkerId } from '#domain/ids.ts';
+import { FINAL_JOB_EVENT_TYPES } from '#domain/job.ts';
 import { accounts } from './accounts.ts';
 import { bytes, idColumn, moment, oneOf, ringback } from './columns.ts';
 import { jobs } from './jobs.ts';

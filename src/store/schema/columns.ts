@@ -4,6 +4,7 @@ import { customType, pgSchema, timestamp } from 'drizzle-orm/pg-core';
 export const ringback = pgSchema('ringback');
 
 /** An id: `text COLLATE "C"`, so that it compares by bytes, which for TypeIDs is by creation time. */
+// oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- it is what the column's type is made of
 export const idColumn = <Id extends string>(name: string) =>
   customType<{ data: Id }>({ dataType: () => 'text COLLATE "C"' })(name);
 

@@ -8,8 +8,8 @@ import {
   JOB_EVENT_TYPES,
   JOB_STATUSES,
   ENDED_RUN_STATUSES,
-} from '../../domain/job.ts';
-import type { AccountId, EndpointId, EventId, JobId, RunId, WorkerId } from '../../domain/ids.ts';
+} from '#domain/job.ts';
+import type { AccountId, EndpointId, EventId, JobId, RunId, WorkerId } from '#domain/ids.ts';
 import { bytes, idColumn, moment, oneOf, ringback } from './columns.ts';
 
 /**

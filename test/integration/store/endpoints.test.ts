@@ -1,0 +1,175 @@
+import { describe, expect, test } from 'vitest';
+import { mintSecret } from '#domain/endpoint.ts';
+import { type AccountId, newId } from '#domain/ids.ts';
+import { ensureEndpoint, findEndpoint, listEndpoints, rotateSecret } from '#store/endpoints.ts';
+import { useDatabase } from '../../support/database.ts';
+import { eventually } from '../../support/eventually.ts';
+import { inTransaction, makeAccount, makeEndpoint, SECRET_KEYS } from '../../support/fixtures.ts';
+
+const database = useDatabase();
+
+function wanted(accountId: AccountId, url: string, now = new Date()) {
+  const id = newId('ep', now.getTime());
+  return { accountId, id, url, secret: mintSecret(SECRET_KEYS, accountId, id, now).sealed, now };
+}
+
+const secretsOf = (endpointId: string) => database.sql`
+  SELECT * FROM ringback.endpoint_secrets WHERE endpoint_id = ${endpointId} ORDER BY created_at, id`;
+
+describe('ensuring an endpoint', () => {
+  test('makes it with its secret', async () => {
+    const { accountId } = await makeAccount(database.db);
+    const endpoint = wanted(accountId, 'https://example.com/a');
+    expect(await ensureEndpoint(database.sql, endpoint)).toEqual({ id: endpoint.id, created: true });
+    expect(await findEndpoint(database.db, accountId, { id: endpoint.id })).toEqual({
+      accountId,
+      id: endpoint.id,
+      url: 'https://example.com/a',
+      createdAt: endpoint.now,
+      updatedAt: endpoint.now,
+    });
+    expect(await secretsOf(endpoint.id)).toEqual([
+      {
+        account_id: accountId,
+        id: endpoint.secret.id,
+        endpoint_id: endpoint.id,
+        key_id: SECRET_KEYS[0]!.id,
+        ciphertext: endpoint.secret.ciphertext,
+        created_at: endpoint.now,
+        expires_at: null,
+      },
+    ]);
+  });
+
+  test('by twenty transactions at once makes one, and all learn its id', async () => {
+    const { accountId } = await makeAccount(database.db);
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, () =>
+        inTransaction(database.db, (tx) => ensureEndpoint(tx, wanted(accountId, 'https://example.com/race'))),
+      ),
+    );
+    expect(answers.filter(({ created }) => created)).toHaveLength(1);
+    expect(new Set(answers.map(({ id }) => id)).size).toBe(1);
+    expect(await secretsOf(answers[0]!.id)).toHaveLength(1);
+    expect(await database.sql`SELECT FROM ringback.endpoints WHERE account_id = ${accountId}`).toHaveLength(1);
+  });
+
+  test('waits for a transaction that makes the same one, and makes it when that rolls back', async () => {
+    const { accountId } = await makeAccount(database.db);
+    const [first, second] = [wanted(accountId, 'https://example.com/b'), wanted(accountId, 'https://example.com/b')];
+    const undone = Promise.withResolvers<void>();
+    const inserted = Promise.withResolvers<void>();
+    const rolledBack = inTransaction(database.db, async (tx) => {
+      await ensureEndpoint(tx, first);
+      inserted.resolve();
+      await undone.promise;
+      throw new Error('changed my mind');
+    });
+    await inserted.promise;
+    const waiting = ensureEndpoint(database.sql, second);
+    undone.resolve();
+    await expect(rolledBack).rejects.toThrow('changed my mind');
+    expect(await waiting).toEqual({ id: second.id, created: true });
+  });
+
+  test('of two accounts with the same URL makes two', async () => {
+    const [one, other] = [await makeAccount(database.db), await makeAccount(database.db)];
+    const url = 'https://example.com/shared';
+    expect(await ensureEndpoint(database.sql, wanted(one.accountId, url))).toMatchObject({ created: true });
+    expect(await ensureEndpoint(database.sql, wanted(other.accountId, url))).toMatchObject({ created: true });
+  });
+
+  test('with a URL of 2,000 bytes makes it, with one more is refused', async () => {
+    const { accountId } = await makeAccount(database.db);
+    const url = (bytes: number) => `https://example.com/${'x'.repeat(bytes - 20)}`;
+    expect(await ensureEndpoint(database.sql, wanted(accountId, url(2000)))).toMatchObject({ created: true });
+    await expect(ensureEndpoint(database.sql, wanted(accountId, url(2001)))).rejects.toMatchObject({
+      constraint_name: 'endpoints_url_length',
+    });
+  });
+});
+
+describe('finding endpoints', () => {
+  test('finds by id and by URL, in one’s own account', async () => {
+    const [one, other] = [await makeAccount(database.db), await makeAccount(database.db)];
+    const { id, url } = await makeEndpoint(database.db, one.accountId);
+    expect(await findEndpoint(database.db, one.accountId, { url })).toMatchObject({ id, url });
+    expect(await findEndpoint(database.db, other.accountId, { id })).toBeUndefined();
+    expect(await findEndpoint(database.db, other.accountId, { url })).toBeUndefined();
+  });
+
+  test('lists every one once, oldest first, page by page', async () => {
+    const { accountId } = await makeAccount(database.db);
+    const start = Date.now();
+    const made = [];
+    for (const n of [2, 0, 1, 3, 4]) made.push(wanted(accountId, `https://example.com/${n}`, new Date(start + n)));
+    for (const endpoint of made) await ensureEndpoint(database.sql, endpoint);
+    const first = await listEndpoints(database.db, accountId, { after: undefined, limit: 3 });
+    const rest = await listEndpoints(database.db, accountId, { after: first.at(-1)!.id, limit: 3 });
+    expect([first.length, rest.length]).toEqual([3, 2]);
+    expect([...first, ...rest].map(({ url }) => url.at(-1))).toEqual(['0', '1', '2', '3', '4']);
+  });
+});
+
+describe('rotating a secret', () => {
+  const rotation = (accountId: AccountId, endpointId: ReturnType<typeof wanted>['id'], now: Date, graceMs: number) => ({
+    accountId,
+    endpointId,
+    secret: mintSecret(SECRET_KEYS, accountId, endpointId, now).sealed,
+    graceEndsAt: new Date(now.getTime() + graceMs),
+    now,
+  });
+
+  test('adds the new one and ends the old one after the grace period', async () => {
+    const { accountId } = await makeAccount(database.db);
+    const { id } = await makeEndpoint(database.db, accountId);
+    const turn = rotation(accountId, id, new Date(Date.now() + 1000), 60_000);
+    await rotateSecret(database.db, turn);
+    expect(await secretsOf(id)).toMatchObject([
+      { expires_at: turn.graceEndsAt },
+      { id: turn.secret.id, created_at: turn.now, expires_at: null },
+    ]);
+  });
+
+  test('a second time does not prolong what expires already', async () => {
+    const { accountId } = await makeAccount(database.db);
+    const { id } = await makeEndpoint(database.db, accountId);
+    const first = rotation(accountId, id, new Date(Date.now() + 1000), 60_000);
+    const second = rotation(accountId, id, new Date(Date.now() + 2000), 600_000);
+    await rotateSecret(database.db, first);
+    await rotateSecret(database.db, second);
+    const expiries = (await secretsOf(id)).map(({ expires_at }) => expires_at);
+    expect(expiries).toEqual([first.graceEndsAt, second.graceEndsAt, null]);
+  });
+
+  test('twice at once still leaves one that does not expire', async () => {
+    const { accountId } = await makeAccount(database.db);
+    const { id } = await makeEndpoint(database.db, accountId);
+    // Both are held up at the old secret's row, so that each has begun before the other ends.
+    const rotations = await inTransaction(database.db, async (tx) => {
+      await tx`SELECT FROM ringback.endpoint_secrets WHERE endpoint_id = ${id} FOR UPDATE`;
+      const both = [1, 2].map(() => rotateSecret(database.db, rotation(accountId, id, new Date(), 60_000)));
+      await eventually(async () => {
+        const waiting = await tx`SELECT FROM pg_locks WHERE NOT granted AND database = (
+          SELECT oid FROM pg_database WHERE datname = current_database()) OR locktype = 'transactionid' AND NOT granted`;
+        expect(waiting.length).toBeGreaterThanOrEqual(2);
+      });
+      return { done: Promise.all(both) };
+    });
+    await rotations.done;
+    const lasting = (await secretsOf(id)).filter(({ expires_at }) => expires_at === null);
+    expect(lasting).toHaveLength(1);
+  });
+
+  test('leaves the secrets of other endpoints alone, and is refused for one that is not there', async () => {
+    const { accountId } = await makeAccount(database.db);
+    const [one, other] = [await makeEndpoint(database.db, accountId), await makeEndpoint(database.db, accountId)];
+    await rotateSecret(database.db, rotation(accountId, one.id, new Date(), 1000));
+    expect(await secretsOf(other.id)).toMatchObject([{ expires_at: null }]);
+    const { accountId: stranger } = await makeAccount(database.db);
+    await expect(
+      rotateSecret(database.db, rotation(stranger, other.id, new Date(), 1000)),
+    ).rejects.toMatchObject({ constraint_name: 'endpoint_secrets_endpoint' });
+    expect(await secretsOf(other.id)).toMatchObject([{ expires_at: null }]);
+  });
+});

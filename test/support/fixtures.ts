@@ -1,0 +1,202 @@
+import { randomBytes } from 'node:crypto';
+import { API_KEY_SCOPES, hashApiKey, newApiKey } from '#domain/api-key.ts';
+import type { AttemptResult } from '#domain/attempt.ts';
+import { mintSecret } from '#domain/endpoint.ts';
+import { type AccountId, type EndpointId, type JobId, newId, timeOf, type WorkerId } from '#domain/ids.ts';
+import { FINAL_JOB_EVENT_TYPES } from '#domain/job.ts';
+import { parseSecretKey, type SecretKey } from '#domain/secret-box.ts';
+import { ensureApiKey } from '#store/accounts.ts';
+import type { Database, Transaction } from '#store/database.ts';
+import { type DueDelivery, readDueDeliveries, type Settlement } from '#store/deliveries.ts';
+import { ensureEndpoint } from '#store/endpoints.ts';
+import { type ClaimedJob, claimRuns, endRuns, insertJobs, type NewJob, type RunClaim, type RunEnd } from '#store/jobs.ts';
+
+/** Starting states, made by the functions that make them in production. */
+
+export const SECRET_KEYS: readonly SecretKey[] = [parseSecretKey(randomBytes(32).toString('base64'))!];
+
+export const WORKER: WorkerId = newId('wrk', Date.now());
+
+/** Runs `work` in a transaction of its own; postgres.js would unwrap what it answers. */
+export async function inTransaction<T>({ sql }: Database, work: (tx: Transaction) => Promise<T>): Promise<T> {
+  const { value } = await sql.begin(async (tx) => ({ value: await work(tx) }));
+  return value;
+}
+
+export interface Account {
+  readonly accountId: AccountId;
+  readonly key: string;
+}
+
+/** An account under a name of its own, with one key that may do everything. */
+export async function makeAccount(db: Database): Promise<Account> {
+  const now = new Date();
+  const key = newApiKey();
+  const accountId = newId('acc', now.getTime());
+  await ensureApiKey(db, {
+    accountId,
+    accountName: accountId,
+    keyId: newId('key', now.getTime()),
+    hash: hashApiKey(key),
+    lastFour: key.slice(-4),
+    scopes: API_KEY_SCOPES,
+    now,
+  });
+  return { accountId, key };
+}
+
+export interface MadeEndpoint {
+  readonly id: EndpointId;
+  readonly url: string;
+  /** `whsec_...` */
+  readonly secret: string;
+}
+
+export async function makeEndpoint(
+  db: Database,
+  accountId: AccountId,
+  url = `https://example.com/${randomBytes(4).toString('hex')}`,
+  keys = SECRET_KEYS,
+): Promise<MadeEndpoint> {
+  const now = new Date();
+  const id = newId('ep', now.getTime());
+  const secret = mintSecret(keys, accountId, id, now);
+  await ensureEndpoint(db.sql, { accountId, id, url, secret: secret.sealed, now });
+  return { id, url, secret: secret.text };
+}
+
+/** A job that has yet to be inserted; without a callback unless `to` says where. */
+export function newJob(accountId: AccountId, changes: Partial<NewJob> = {}, to?: MadeEndpoint): NewJob {
+  const createdAt = changes.createdAt ?? new Date();
+  return {
+    accountId,
+    id: newId('job', createdAt.getTime()),
+    eventId: newId('evt', createdAt.getTime()),
+    type: 'test.job',
+    inputText: '{"n":1}',
+    metadata: {},
+    callbackEndpointId: to?.id ?? null,
+    callbackUrl: to?.url ?? null,
+    callbackEvents: to === undefined ? null : FINAL_JOB_EVENT_TYPES,
+    createdAt,
+    ...changes,
+  };
+}
+
+/** A job in `queued`. */
+export async function insertJob(
+  db: Database,
+  accountId: AccountId,
+  changes: Partial<NewJob> = {},
+  to?: MadeEndpoint,
+): Promise<NewJob> {
+  const job = newJob(accountId, changes, to);
+  await inTransaction(db, (tx) => insertJobs(tx, [job]));
+  return job;
+}
+
+export function runClaim(job: { accountId: AccountId; id: JobId }, changes: Partial<RunClaim> = {}): RunClaim {
+  const startedAt = changes.startedAt ?? new Date();
+  return {
+    accountId: job.accountId,
+    jobId: job.id,
+    runId: newId('run', startedAt.getTime()),
+    eventId: newId('evt', startedAt.getTime()),
+    workerId: WORKER,
+    startedAt,
+    earlierLost: false,
+    ...changes,
+  };
+}
+
+/** Puts the job `in_progress`. */
+export async function claimRun(
+  db: Database,
+  job: { accountId: AccountId; id: JobId },
+  changes: Partial<RunClaim> = {},
+): Promise<ClaimedJob> {
+  const [claimed] = await inTransaction(db, (tx) => claimRuns(tx, [runClaim(job, changes)]));
+  if (claimed === undefined) throw new Error(`${job.id} could not be claimed`);
+  return claimed;
+}
+
+/** A success without event and delivery, unless changed. */
+export function runEnd(job: ClaimedJob, changes: Partial<RunEnd> = {}): RunEnd {
+  return {
+    accountId: job.accountId,
+    jobId: job.id,
+    runId: job.runId,
+    runStatus: 'succeeded',
+    runError: null,
+    jobStatus: 'succeeded',
+    outputText: '{"done":true}',
+    nextRunAt: null,
+    endedAt: new Date(),
+    event: null,
+    delivery: null,
+    ...changes,
+  };
+}
+
+/** The last event of a job and, with an endpoint, the delivery of it. */
+export function finalEvent(
+  type: 'job.succeeded' | 'job.failed',
+  to?: MadeEndpoint,
+  at = new Date(),
+): Pick<RunEnd, 'event' | 'delivery'> {
+  const event = { id: newId('evt', at.getTime()), type, body: to === undefined ? null : `{"type":"${type}"}` };
+  return { event, delivery: to === undefined ? null : { id: newId('dlv', at.getTime()), endpointId: to.id } };
+}
+
+/** A job that succeeded and whose callback is due; answers the delivery as a courier reads it. */
+export async function makeDelivery(db: Database, accountId: AccountId, to: MadeEndpoint): Promise<DueDelivery> {
+  const job = await insertJob(db, accountId, {}, to);
+  const end = runEnd(await claimRun(db, job), finalEvent('job.succeeded', to));
+  await inTransaction(db, (tx) => endRuns(tx, [end]));
+  const due = await readDelivery(db, { accountId, id: end.delivery!.id, eventId: end.event!.id, endpointId: to.id });
+  if (due === undefined) throw new Error('the delivery is not due');
+  return due;
+}
+
+/** The delivery, when it is still due. */
+export async function readDelivery(
+  db: Database,
+  { id, ...key }: Pick<DueDelivery, 'accountId' | 'id' | 'eventId' | 'endpointId'>,
+): Promise<DueDelivery | undefined> {
+  const eventCreatedAt = new Date(timeOf(key.eventId));
+  const due = await inTransaction(db, (tx) => readDueDeliveries(tx, [{ ...key, deliveryId: id, eventCreatedAt }]));
+  return due[0];
+}
+
+export function attemptResult(changes: Partial<AttemptResult> = {}): AttemptResult {
+  const at = new Date();
+  return {
+    outcome: 'delivered',
+    errorCode: null,
+    errorDetail: null,
+    remoteAddress: '127.0.0.1',
+    startedAt: at,
+    finishedAt: at,
+    timings: { dnsMs: null, connectMs: 0.25, tlsMs: null, firstByteMs: 1.5, totalMs: 2 },
+    response: { status: 200, headers: [], bodyPrefix: Buffer.from('ok'), bodyBytes: 2, truncated: false },
+    ...changes,
+  };
+}
+
+/** The next attempt of the delivery, which succeeded, unless changed. */
+export function settlement(delivery: DueDelivery, changes: Partial<Settlement> = {}): Settlement {
+  return {
+    delivery,
+    attemptId: newId('att', Date.now()),
+    number: delivery.attemptCount + 1,
+    trigger: 'scheduled',
+    url: 'https://example.com/',
+    requestHeaders: { 'webhook-id': delivery.eventId },
+    bodySha256: '00'.repeat(32),
+    signedBy: [newId('sec', Date.now())],
+    result: attemptResult(),
+    verdict: { status: 'delivered', nextAttemptAt: null },
+    workerId: WORKER,
+    ...changes,
+  };
+}

@@ -1,0 +1,66 @@
+import { newId } from '#domain/ids.ts';
+import type { AnyJobDefinition, StandardSchema } from '../../../src/jobs/define.ts';
+import { type Execution, execute } from '../../../src/jobs/execute.ts';
+import { type JobType, JobTypes } from '../../../src/jobs/job-types.ts';
+import type { ClaimedJob } from '../../../src/store/jobs.ts';
+
+export const NOW = new Date('2026-01-31T12:00:00.000Z');
+const MINUTE_AGO = new Date('2026-01-31T11:59:00.000Z');
+
+/** A Standard Schema written by hand, as any library may have it. */
+export function schema<Output = unknown>(
+  validate: StandardSchema<unknown, Output>['~standard']['validate'] = (value) => ({ value: value as Output }),
+): StandardSchema<unknown, Output> {
+  return { '~standard': { version: 1, vendor: 'test', validate } };
+}
+
+/** A job type as the registry holds it; takes any input unless told otherwise. */
+export function jobType(definition: Partial<AnyJobDefinition>): JobType {
+  const whole = { type: 'test.job', input: schema(), run: () => null, ...definition };
+  return new JobTypes([whole]).get(whole.type)!;
+}
+
+/** Executes a job type once, with nothing else going on. */
+export function run(definition: Partial<AnyJobDefinition>, more: Partial<Execution> = {}) {
+  return execute({
+    jobType: jobType(definition),
+    input: null,
+    context: {
+      progress: () => {},
+      job: { id: 'job_1', type: 'test.job', accountId: 'acc_1' },
+      run: { id: 'run_1', number: 1 },
+    },
+    shutdown: new AbortController().signal,
+    ...more,
+  });
+}
+
+/** A job in its first run, with a callback that wants every end. */
+export function claimedJob(more: Partial<ClaimedJob> = {}): ClaimedJob {
+  return {
+    accountId: newId('acc', 0),
+    id: newId('job', MINUTE_AGO.getTime()),
+    type: 'test.job',
+    status: 'in_progress',
+    input: null,
+    output: null,
+    error: null,
+    progress: null,
+    metadata: { order: '4711' },
+    callbackEndpointId: newId('ep', 0),
+    callbackUrl: 'https://example.com/hook',
+    callbackEvents: ['job.succeeded', 'job.failed', 'job.canceled', 'job.expired'],
+    runCount: 1,
+    failureCount: 0,
+    sequence: 2,
+    createdAt: MINUTE_AGO,
+    updatedAt: MINUTE_AGO,
+    startedAt: MINUTE_AGO,
+    runId: newId('run', MINUTE_AGO.getTime()),
+    runStartedAt: MINUTE_AGO,
+    workerId: newId('wrk', 0),
+    nextRunAt: null,
+    finishedAt: null,
+    ...more,
+  };
+}
