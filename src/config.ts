@@ -1,15 +1,16 @@
 import { z } from 'zod';
-import { parseCidr } from '#domain/address.ts';
+import { CIDR_FORM, parseCidr } from '#domain/address.ts';
 import { isApiKey } from '#domain/api-key.ts';
 import { nearestNames } from '#domain/nearest.ts';
 import { DEFAULT_DELIVERY_SCHEDULE } from '#domain/retry.ts';
 import { parseSecretKey } from '#domain/secret-box.ts';
 
-export const ROLES = ['api', 'runner', 'courier', 'keeper'] as const;
-export type Role = (typeof ROLES)[number];
+const ROLES = ['api', 'runner', 'courier', 'keeper'] as const;
+type Role = (typeof ROLES)[number];
 
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 const LOOPBACK = ['127.0.0.0/8', '::1/128'];
+const MAX_DELAY_MS = 365 * 86_400_000;
 const DURATION_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
 /** A whole number written as such. */
@@ -40,7 +41,9 @@ const postgresUrl = z.url({
 
 function parseDuration(text: string): number | undefined {
   const match = /^(\d{1,9})(ms|s|m|h|d)$/.exec(text);
-  return match === null ? undefined : Number(match[1]) * DURATION_MS[match[2] as keyof typeof DURATION_MS];
+  if (match === null) return undefined;
+  const ms = Number(match[1]) * DURATION_MS[match[2] as keyof typeof DURATION_MS];
+  return ms <= MAX_DELAY_MS ? ms : undefined;
 }
 
 const environment = z.object({
@@ -55,6 +58,7 @@ const environment = z.object({
   RINGBACK_CONFIG: z.string().min(1).default('ringback.config.ts'),
   RINGBACK_PUBLIC_URL: z
     .url({ protocol: /^https?$/, error: 'should be the http(s) URL under which clients reach the API' })
+    .refine((url) => !/[?#]/.test(url), 'should be the http(s) URL under which clients reach the API')
     .optional(),
   RINGBACK_BOOTSTRAP_KEY: z.string().refine(isApiKey, 'should be rbk_ and 8 to 200 letters, digits, - or _').optional(),
   RINGBACK_SECRET_KEY: list(
@@ -63,7 +67,7 @@ const environment = z.object({
   )
     .refine((keys) => keys.length > 0, 'should hold at least one key; make one with: openssl rand -base64 32')
     .optional(),
-  RINGBACK_EGRESS_ALLOW: list(parseCidr, 'a comma-separated list of CIDRs such as 10.1.0.0/16 or fd00::/8').optional(),
+  RINGBACK_EGRESS_ALLOW: list(parseCidr, `a comma-separated list, each ${CIDR_FORM}`).optional(),
   RINGBACK_EGRESS_ALLOW_HTTP: flag.default(false),
   RINGBACK_EGRESS_PORTS: list(
     (item) => (/^\d{1,5}$/.test(item) && Number(item) >= 1 && Number(item) <= 65_535 ? Number(item) : undefined),
@@ -71,7 +75,7 @@ const environment = z.object({
   ).optional(),
   RINGBACK_DIAGNOSTICS: flag.optional(),
   RINGBACK_CALLBACK_SCHEDULE: list(parseDuration, 'a comma-separated list of durations such as 0s,5s,5m,2h')
-    .refine((delays) => delays.length > 0 && delays.length <= 50, 'should have 1 to 50 durations')
+    .refine((delays) => delays.length <= 50 && delays[0] === 0, 'should have 1 to 50 durations, the first of them 0s')
     .default([...DEFAULT_DELIVERY_SCHEDULE]),
   RINGBACK_CALLBACK_TIMEOUT_MS: whole(100, 120_000).default(15_000),
   RINGBACK_RUNNER_CONCURRENCY: whole(1, 10_000).default(100),

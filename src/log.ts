@@ -14,3 +14,10 @@ export function createLogger(level: string): Logger {
   setInterval(() => stream.flush(), FLUSH_EVERY_MS).unref();
   return pino({ level, timestamp: pino.stdTimeFunctions.isoTime, base: null }, stream);
 }
+
+/** Resolves when every line so far has been written. */
+export async function flush(log: Logger): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  log.flush(() => resolve());
+  return promise;
+}

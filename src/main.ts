@@ -4,7 +4,7 @@ import { EmbeddedPostgresError } from '#embedded/errors.ts';
 import { keepSecrets } from '#embedded/kept-secrets.ts';
 import { startEmbeddedPostgres } from '#embedded/postgres.ts';
 import { ConfigFileError } from '#jobs/load-config.ts';
-import { createLogger, type Logger } from './log.ts';
+import { createLogger, flush, type Logger } from './log.ts';
 import { type Service, type ServiceDeps, startService } from './service.ts';
 import { greeting } from './greeting.ts';
 
@@ -49,6 +49,7 @@ async function main(): Promise<void> {
   try {
     service = await startService({ ...installation, config, log });
     log.info({ url: service.url, roles: [...config.roles], pid: process.pid }, 'listening');
+    await flush(log);
     if (installation.greets && service.url !== undefined) {
       process.stdout.write(greeting(service.url, installation.bootstrapKey ?? '', installation.database.url));
     }
@@ -61,7 +62,7 @@ async function main(): Promise<void> {
     await installation.stop();
   }
   log.info('stopped');
-  log.flush();
+  await flush(log);
 }
 
 /** Faults that the person who starts the service can mend: said plainly, without a stack. */

@@ -28,7 +28,6 @@ export const RUN_STATUSES = ['in_progress', ...ENDED_RUN_STATUSES] as const;
 export const FINAL_JOB_EVENT_TYPES = ['job.succeeded', 'job.failed', 'job.canceled', 'job.expired'] as const;
 export type FinalJobEventType = (typeof FINAL_JOB_EVENT_TYPES)[number];
 export const JOB_EVENT_TYPES = ['job.queued', 'job.started', ...FINAL_JOB_EVENT_TYPES] as const;
-export type JobEventType = (typeof JOB_EVENT_TYPES)[number];
 
 /** Why a job or a run failed, as clients and auditors see it. */
 export interface JobError {

@@ -8,7 +8,7 @@ export type StorableJson =
 
 // `JSON.stringify` writes every NUL and every unpaired surrogate, and no other surrogate, as an escape. The
 // lookbehind skips `\\u0000`, which is a backslash followed by text.
-const UNSTORABLE = /(?<!\\)((?:\\\\)*)\\u(?:0000|d[89a-f][0-9a-f]{2})/g;
+const UNSTORABLE = /(?<!\\)((?:\\\\)*)\\u(?:0000|[dD][89a-fA-F][0-9a-fA-F]{2})/g;
 
 /** Serialises a value; `undefined` becomes null. Refuses cycles, BigInt, NUL and unpaired surrogates. */
 export function toStorableJson(value: unknown): StorableJson {
@@ -26,6 +26,11 @@ export function toStorableJson(value: unknown): StorableJson {
     return { ok: false, reason: 'a string in it holds U+0000 or an unpaired surrogate, which PostgreSQL cannot store' };
   }
   return { ok: true, text };
+}
+
+/** Text about others, cut to `maxLength`, that can be stored and read anywhere: NUL and half a character become U+FFFD. */
+export function toCleanText(text: string, maxLength: number): string {
+  return text.slice(0, maxLength).replaceAll('\0', '\ufffd').toWellFormed();
 }
 
 /** Serialises what we record about others (an error message, a response header): what cannot be stored becomes U+FFFD. */

@@ -56,7 +56,7 @@ const HTTP_DATE =
 /** Milliseconds that a `Retry-After` field asks for (RFC 9110, 10.2.3: seconds or a date); null when it is neither. */
 export function parseRetryAfter(value: string | undefined, now: Date): number | null {
   const text = value?.trim() ?? '';
-  if (/^\d{1,9}$/.test(text)) return Number(text) * SECOND;
+  if (/^\d+$/.test(text)) return Number(text) * SECOND;
   if (!HTTP_DATE.test(text)) return null;
   const at = Date.parse(text);
   return Number.isNaN(at) ? null : Math.max(0, at - now.getTime());

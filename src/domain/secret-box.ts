@@ -18,7 +18,9 @@ export interface SealedSecret {
 
 /** Reads a 32-byte key in base64 or hex; undefined when it is neither. */
 export function parseSecretKey(text: string): SecretKey | undefined {
-  const encoding = /^[0-9a-f]{64}$/i.test(text) ? 'hex' : 'base64';
+  const isHex = /^[0-9a-f]{64}$/i.test(text);
+  if (!isHex && !/^[A-Za-z0-9+/_-]{43}=?$/.test(text)) return undefined;
+  const encoding = isHex ? 'hex' : 'base64';
   const bytes = Buffer.from(text, encoding);
   if (bytes.length !== KEY_BYTES) return undefined;
   return { id: createHash('sha256').update(bytes).digest('hex').slice(0, 12), bytes };

@@ -38,7 +38,7 @@ export interface Sender {
 }
 
 /** Header names that a request may not bring along: each would change where or how it is sent. */
-export const SENDER_HEADERS: ReadonlySet<string> = new Set([
+const SENDER_HEADERS: ReadonlySet<string> = new Set([
   'accept-encoding',
   'connection',
   'content-length',

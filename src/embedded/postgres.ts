@@ -75,7 +75,11 @@ async function startLocked(context: Context, lock: HeldLock): Promise<EmbeddedPo
   const server = running ?? (await launch({ ...context, placement, preferredPort: state.port, onExit }));
   const stop = async (): Promise<void> => {
     isStopping = true;
-    await stopServer(server.process, placement.binaries).finally(async () => lock.release());
+    try {
+      await stopServer(server.process, placement.binaries);
+    } finally {
+      await lock.release();
+    }
   };
   try {
     await writeState(dataDir, { port: server.port, clusterDir: placement.clusterDir });

@@ -11,7 +11,7 @@ export function problemType(code: ProblemCode): string {
 /** A refusal as problem+json (RFC 9457): the one place where codes become responses. */
 export function problemBody({ code, detail, faults, extra }: Refusal) {
   const { status, title } = PROBLEMS[code];
-  return { type: problemType(code), title, status, code, detail, ...(faults && { errors: faults }), ...extra };
+  return { ...extra, type: problemType(code), title, status, code, detail, ...(faults && { errors: faults }) };
 }
 
 /**

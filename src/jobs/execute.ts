@@ -1,5 +1,6 @@
+import { types } from 'node:util';
 import type { JobError } from '#domain/job.ts';
-import { toStorableJson } from '#domain/json.ts';
+import { toCleanText, toStorableJson } from '#domain/json.ts';
 import { NonRetryableError } from './define.ts';
 import { type JobType, validate } from './job-types.ts';
 
@@ -30,18 +31,8 @@ const MAX_OUTPUT_BYTES = 1024 * 1024;
  * outcome stands at once: a handler that does not listen keeps running, but nobody waits for it.
  */
 export async function execute(execution: Execution): Promise<RunOutcome> {
-  const { jobType, context, shutdown } = execution;
-  const input = await validate(jobType.input, execution.input).catch(thrown);
-  if (input instanceof Thrown) return failed('invalid_input', `The input's schema threw: ${input.message}`, false);
-  if (!input.ok) {
-    const [fault] = input.faults;
-    return failed(
-      'invalid_input',
-      `The input no longer fits the type: ${fault?.path ?? ''} ${fault?.message ?? ''}`,
-      false,
-    );
-  }
-
+  const { jobType, shutdown } = execution;
+  if (shutdown.aborted) return { kind: 'released' };
   const abort = new AbortController();
   const ended = Promise.withResolvers<RunOutcome>();
   const timer = setTimeout(() => {
@@ -55,12 +46,27 @@ export async function execute(execution: Execution): Promise<RunOutcome> {
   };
   shutdown.addEventListener('abort', onShutdown, { once: true });
   try {
-    const handled = callHandler(jobType, { ...context, input: input.value, signal: abort.signal });
-    return await Promise.race([handled, ended.promise]);
+    return await Promise.race([checkAndCall(execution, abort.signal), ended.promise]);
   } finally {
     clearTimeout(timer);
     shutdown.removeEventListener('abort', onShutdown);
   }
+}
+
+/** A schema may wait too: it is inside the run's time. */
+async function checkAndCall({ jobType, context, input: given }: Execution, signal: AbortSignal): Promise<RunOutcome> {
+  const input = await validate(jobType.input, given).catch(thrown);
+  if (signal.aborted) return { kind: 'released' }; // decided already; only the handler must not start
+  if (input instanceof Thrown) return failed('invalid_input', `The input's schema threw: ${input.message}`, false);
+  if (!input.ok) {
+    const [fault] = input.faults;
+    return failed(
+      'invalid_input',
+      `The input no longer fits the type: ${fault?.path ?? ''} ${fault?.message ?? ''}`,
+      false,
+    );
+  }
+  return callHandler(jobType, { ...context, input: input.value, signal });
 }
 
 async function callHandler(jobType: JobType, context: object): Promise<RunOutcome> {
@@ -68,7 +74,7 @@ async function callHandler(jobType: JobType, context: object): Promise<RunOutcom
     const output = await jobType.run(context as never);
     return await checkOutput(jobType, output);
   } catch (error) {
-    return failed('handler_error', messageOf(error), !(error instanceof NonRetryableError));
+    return failed('handler_error', messageOf(error), !isFinal(error));
   }
 }
 
@@ -111,9 +117,24 @@ function thrown(error: unknown): Thrown {
 
 const MAX_MESSAGE = 2000;
 
-/** Handlers throw anything. */
+/** Handlers throw anything, even what cannot be looked at. */
 function messageOf(error: unknown): string {
-  if (error instanceof Error) return `${error.name}: ${error.message}`.slice(0, MAX_MESSAGE);
+  try {
+    if (error instanceof Error || types.isNativeError(error)) {
+      return toCleanText(`${error.name}: ${error.message}`, MAX_MESSAGE);
+    }
+  } catch {
+    return 'The handler threw an error that cannot be read.';
+  }
   const json = toStorableJson(error);
-  return `The handler threw ${json.ok ? json.text : typeof error}, which is not an Error.`.slice(0, MAX_MESSAGE);
+  const text = json.ok && error !== undefined ? json.text : typeof error;
+  return toCleanText(`The handler threw ${text}, which is not an Error.`, MAX_MESSAGE);
+}
+
+function isFinal(error: unknown): boolean {
+  try {
+    return error instanceof NonRetryableError;
+  } catch {
+    return false;
+  }
 }

@@ -32,12 +32,14 @@ export class JobQueries {
     const { status, output, error, createdAt } = job.value;
     if (status === 'succeeded') return { ok: true, value: output };
     if (isFinal(status)) {
-      return refuse('no_result', `The job ${status}: ${error?.message ?? ''}`, { extra: { status, error } });
+      return refuse('no_result', `The job ${status}: ${error?.message ?? ''}`, {
+        extra: { job_status: status, job_error: error },
+      });
     }
     const retryAfter = pollAfterSeconds(createdAt, new Date());
     return refuse('job_not_finished', `The job is ${status}. Ask again in ${retryAfter} s.`, {
       retryAfter,
-      extra: { status },
+      extra: { job_status: status },
     });
   }
 

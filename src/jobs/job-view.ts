@@ -27,5 +27,3 @@ export function viewJob(job: JobRecord, publicUrl: string) {
     status_url: statusUrl,
   };
 }
-
-export type JobView = ReturnType<typeof viewJob>;

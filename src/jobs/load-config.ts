@@ -15,7 +15,7 @@ export async function loadJobTypes(file: string, options: { diagnostics: boolean
   const path = resolve(file);
   const jobs = await readJobs(path);
   try {
-    return new JobTypes(options.diagnostics ? [...diagnosticJobs, ...jobs] : jobs);
+    return new JobTypes(jobs, options.diagnostics ? diagnosticJobs : []);
   } catch (error) {
     throw new ConfigFileError(`${path}: ${(error as Error).message}`, { cause: error });
   }

@@ -1,4 +1,5 @@
 import type { JobProgress } from '#domain/job.ts';
+import { toCleanText } from '#domain/json.ts';
 
 const WRITE_EVERY_MS = 250;
 
@@ -7,7 +8,7 @@ export class ProgressReport {
   readonly #write: (progress: JobProgress) => Promise<void>;
   #latest: JobProgress | null;
   #timer: NodeJS.Timeout | undefined;
-  #writtenAt = 0;
+  #writtenAt = Number.NEGATIVE_INFINITY;
   #ended = false;
 
   constructor(initial: JobProgress | null, write: (progress: JobProgress) => Promise<void>) {
@@ -22,13 +23,12 @@ export class ProgressReport {
   /** Nonsense is made sense of: a progress report is no reason to fail a run. */
   report(percent: number, message?: unknown): void {
     const bounded = Math.min(100, Math.max(0, Number.isFinite(percent) ? percent : 0));
-    this.#latest =
-      message === undefined ? { percent: bounded } : { percent: bounded, message: String(message).slice(0, 500) };
+    this.#latest = message === undefined ? { percent: bounded } : { percent: bounded, message: textOf(message) };
     if (this.#timer !== undefined || this.#ended) return;
-    const wait = Math.max(0, this.#writtenAt + WRITE_EVERY_MS - Date.now());
+    const wait = Math.max(0, this.#writtenAt + WRITE_EVERY_MS - performance.now());
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      this.#writtenAt = Date.now();
+      this.#writtenAt = performance.now();
       if (this.#latest !== null) void this.#write(this.#latest);
     }, wait);
   }
@@ -36,5 +36,13 @@ export class ProgressReport {
   end(): void {
     this.#ended = true;
     clearTimeout(this.#timer);
+  }
+}
+
+function textOf(message: unknown): string {
+  try {
+    return toCleanText(String(message), 500);
+  } catch {
+    return '';
   }
 }

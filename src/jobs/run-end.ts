@@ -19,6 +19,7 @@ export function decideRunEnd(
     accountId: job.accountId,
     jobId: job.id,
     runId: job.runId,
+    progress: job.progress,
     endedAt: now,
     event: null,
     delivery: null,
@@ -29,7 +30,7 @@ export function decideRunEnd(
     case 'released':
       return { ...base, runStatus: 'released', runError: null, jobStatus: 'in_progress' };
     case 'succeeded': {
-      const ended = { ...job, status: 'succeeded' as const, output: outcome.output };
+      const ended = { ...job, status: 'succeeded' as const, output: JSON.parse(outcome.outputText) as unknown };
       return {
         ...base,
         runStatus: 'succeeded',

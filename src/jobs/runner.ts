@@ -1,4 +1,5 @@
 import { newId, uuidOf, type WorkerId } from '#domain/ids.ts';
+import type { JobError, JobProgress } from '#domain/job.ts';
 import type { Logger } from '#log.ts';
 import { ClaimLoop } from '#queue/claim-loop.ts';
 import type { Item, NewItem } from '#queue/item-queue.ts';
@@ -113,9 +114,14 @@ export class Runner {
     const { log, types, publicUrl } = this.#deps;
     this.#leases.hold(item);
     try {
-      const outcome = await this.#execute(job);
+      const { outcome, progress } = await this.#execute(job);
       const maxRuns = types.get(job.type)?.maxRuns ?? UNKNOWN_TYPE_MAX_RUNS;
-      const end = decideRunEnd(job, outcome, { maxRuns, publicUrl, now: new Date(), random: Math.random() });
+      const end = decideRunEnd({ ...job, progress }, outcome, {
+        maxRuns,
+        publicUrl,
+        now: new Date(),
+        random: Math.random(),
+      });
       const isOurs = await persist(() => this.#endings.add({ item, end }), isUnavailable, this.#shutdown.signal);
       if (isOurs && end.delivery !== null) this.#deps.announceDeliveries();
       if (isOurs && end.nextRunAt !== null) this.loop.wakeAt(end.nextRunAt.getTime());
@@ -139,16 +145,21 @@ export class Runner {
     }
   }
 
-  async #execute(job: ClaimedJob): Promise<RunOutcome> {
+  /** Also answers the last progress reported: it is written with the run's end, however late it came. */
+  async #execute(job: ClaimedJob): Promise<{ outcome: RunOutcome; progress: JobProgress | null }> {
     const { db, log, types } = this.#deps;
+    const refused = (error: JobError, retryable: boolean) => ({
+      outcome: { kind: 'failed' as const, error, retryable },
+      progress: job.progress,
+    });
     const jobType = types.get(job.type);
     if (jobType === undefined) {
       const message = `This worker does not know the job type ${job.type}.`;
-      return { kind: 'failed', error: { code: 'unknown_job_type', message }, retryable: true };
+      return refused({ code: 'unknown_job_type', message }, true);
     }
     if (job.failureCount >= jobType.maxRuns) {
       const message = `Its worker died in each of ${job.failureCount} runs; it is not run again.`;
-      return { kind: 'failed', error: { code: 'worker_lost', message }, retryable: false };
+      return refused({ code: 'worker_lost', message }, false);
     }
     const run = { accountId: job.accountId, jobId: job.id, runId: job.runId };
     const progress = new ProgressReport(job.progress, (latest) =>
@@ -165,7 +176,7 @@ export class Runner {
       shutdown: this.#shutdown.signal,
     });
     progress.end();
-    return outcome;
+    return { outcome, progress: progress.latest };
   }
 
   /**

@@ -1,3 +1,5 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+
 /**
  * Keeps up to `concurrency` claimed things under way. It claims when it is woken and has room, again at once while the
  * queue gives all it asked for, and otherwise when polled: the poll finds delayed items and makes up for a lost wake-up.
@@ -20,7 +22,9 @@ export class ClaimLoop<Claimed> {
   readonly #options: ClaimLoopOptions<Claimed>;
   readonly #underWay = new Set<Promise<void>>();
   #timer: NodeJS.Timeout | undefined;
-  #dueAt = Number.POSITIVE_INFINITY;
+  #timerAt = Number.POSITIVE_INFINITY;
+  /** The earliest `wakeAt` still to come. Later ones are left to the poll: they cost at most one interval. */
+  #appointment = Number.POSITIVE_INFINITY;
   #claiming: Promise<void> | undefined;
   /** Something may be waiting: a wake-up came, or the last claim got all it asked for. */
   #wanted = false;
@@ -48,7 +52,8 @@ export class ClaimLoop<Claimed> {
 
   /** Something will be due at that time (Unix milliseconds): no need to wait for the next poll. */
   wakeAt(at: number): void {
-    if (at < this.#dueAt) this.#sleepUntil(at);
+    this.#appointment = Math.min(this.#appointment, at);
+    if (at < this.#timerAt) this.#sleepUntil(at);
   }
 
   /** Claims no more; resolves when what was under way has settled. */
@@ -69,9 +74,12 @@ export class ClaimLoop<Claimed> {
   }
 
   async #claimOnce(): Promise<void> {
+    // What ends together frees its places one after the other in this turn of the event loop: claim for all of them.
+    await nextTurn();
+    if (!this.#running) return;
     const limit = this.#options.concurrency - this.#underWay.size;
     let pauseMs = this.#options.pollMs;
-    if (this.#dueAt <= Date.now()) this.#dueAt = Number.POSITIVE_INFINITY;
+    if (this.#appointment <= Date.now()) this.#appointment = Number.POSITIVE_INFINITY;
     try {
       const claimed = await this.#options.claim(limit);
       if (claimed.length >= limit) this.#wanted = true;
@@ -80,7 +88,7 @@ export class ClaimLoop<Claimed> {
       pauseMs = ERROR_PAUSE_MS;
       this.#options.onError(error);
     }
-    this.#sleepUntil(Math.min(Date.now() + pauseMs, this.#dueAt));
+    this.#sleepUntil(Math.min(Date.now() + pauseMs, this.#appointment));
   }
 
   #start(claimed: Claimed): void {
@@ -97,7 +105,7 @@ export class ClaimLoop<Claimed> {
   #sleepUntil(at: number): void {
     if (!this.#running) return;
     clearTimeout(this.#timer);
-    this.#dueAt = at;
+    this.#timerAt = at;
     this.#timer = setTimeout(() => this.wake(), Math.max(0, at - Date.now()));
   }
 }

@@ -2,10 +2,9 @@ import { and, asc, eq, gt } from 'drizzle-orm';
 import type { AccountId, EndpointId, SecretId } from '#domain/ids.ts';
 import type { SealedSecret } from '#domain/secret-box.ts';
 import type { Connection, Database } from './database.ts';
-import { endpoints, type endpointSecrets } from './schema/callbacks.ts';
+import { endpoints } from './schema/callbacks.ts';
 
 export type EndpointRecord = Readonly<typeof endpoints.$inferSelect>;
-export type EndpointSecretRecord = Readonly<typeof endpointSecrets.$inferSelect>;
 
 export async function findEndpoint(
   { orm }: Database,

@@ -128,6 +128,8 @@ export interface RunEnd {
   readonly runError: JobError | null;
   readonly jobStatus: 'in_progress' | 'succeeded' | 'failed';
   readonly outputText: string | null;
+  /** The last that was reported. */
+  readonly progress: JobProgress | null;
   readonly nextRunAt: Date | null;
   readonly endedAt: Date;
   readonly event: { readonly id: EventId; readonly type: FinalJobEventType; readonly body: string | null } | null;
@@ -153,8 +155,9 @@ export async function endRuns(tx: Transaction, ends: readonly RunEnd[]): Promise
   const ended = await tx<{ id: JobId }[]>`
     WITH r AS MATERIALIZED (
       SELECT * FROM json_to_recordset(${`[${rows.join(',')}]`}::text::json) AS r (
-        "accountId" text, "jobId" text, "runId" text, "runStatus" text, "runError" json, "jobStatus" text, output json, "nextRunAt" timestamptz,
-        "endedAt" timestamptz, "eventId" text, "eventType" text, "eventBody" text, "deliveryId" text, "endpointId" text)
+        "accountId" text, "jobId" text, "runId" text, "runStatus" text, "runError" json, "jobStatus" text, output json,
+        progress json, "nextRunAt" timestamptz, "endedAt" timestamptz, "eventId" text, "eventType" text,
+        "eventBody" text, "deliveryId" text, "endpointId" text)
       WHERE "jobId" LIKE 'job\\_%' -- FEW_ROWS
     ), ended AS (
       UPDATE ringback.jobs AS job SET
@@ -163,6 +166,7 @@ export async function endRuns(tx: Transaction, ends: readonly RunEnd[]): Promise
         error = CASE WHEN r."jobStatus" = 'failed' THEN r."runError" END,
         failure_count = failure_count + (r."runStatus" IN ('failed', 'timed_out'))::int,
         sequence = sequence + (r."eventId" IS NOT NULL)::int,
+        progress = r.progress,
         run_id = NULL,
         next_run_at = r."nextRunAt",
         updated_at = r."endedAt",
@@ -198,6 +202,6 @@ export async function setProgress(
   now: Date,
 ): Promise<void> {
   await sql`
-    UPDATE ringback.jobs SET progress = ${JSON.stringify(progress)}::text::json, updated_at = ${now}
+    UPDATE ringback.jobs SET progress = ${toCleanJson(progress)}::text::json, updated_at = ${now}
     WHERE account_id = ${run.accountId} AND id = ${run.jobId} AND run_id = ${run.runId}`;
 }

@@ -9,7 +9,15 @@ import { ensureApiKey } from '#store/accounts.ts';
 import type { Database, Transaction } from '#store/database.ts';
 import { type DueDelivery, readDueDeliveries, type Settlement } from '#store/deliveries.ts';
 import { ensureEndpoint } from '#store/endpoints.ts';
-import { type ClaimedJob, claimRuns, endRuns, insertJobs, type NewJob, type RunClaim, type RunEnd } from '#store/jobs.ts';
+import {
+  type ClaimedJob,
+  claimRuns,
+  endRuns,
+  insertJobs,
+  type NewJob,
+  type RunClaim,
+  type RunEnd,
+} from '#store/jobs.ts';
 
 /** Starting states, made by the functions that make them in production. */
 
@@ -130,8 +138,10 @@ export function runEnd(job: ClaimedJob, changes: Partial<RunEnd> = {}): RunEnd {
     runError: null,
     jobStatus: 'succeeded',
     outputText: '{"done":true}',
+    progress: job.progress,
     nextRunAt: null,
-    endedAt: new Date(),
+    // The event is found by the moment in its id.
+    endedAt: changes.event ? new Date(timeOf(changes.event.id)) : new Date(),
     event: null,
     delivery: null,
     ...changes,

@@ -90,7 +90,10 @@ test.each([
   [{ RINGBACK_EGRESS_ALLOW_HTTP: '1' }, { allowHttp: true, ports: [80, 443, 8443] }],
   [{ RINGBACK_EGRESS_ALLOW_HTTP: '0' }, { allowHttp: false, ports: [443, 8443] }],
   [{ RINGBACK_EGRESS_PORTS: '1,65535' }, { ports: [1, 65_535] }],
-  [{ RINGBACK_EGRESS_PORTS: '443', RINGBACK_EGRESS_ALLOW_HTTP: '1' }, { allowHttp: true, ports: [443] }],
+  [
+    { RINGBACK_EGRESS_PORTS: '443', RINGBACK_EGRESS_ALLOW_HTTP: '1' },
+    { allowHttp: true, ports: [443] },
+  ],
 ])('%j decides what callbacks may reach', (env, expected) => {
   const { egress, allowsLoopbackByDefault } = readConfig(env);
   expect({ ...egress, allow: egress.allow.map(({ text }) => text) }).toMatchObject(expected);

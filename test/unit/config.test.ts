@@ -14,12 +14,16 @@ function faultsOf(env: Record<string, string | undefined>): readonly string[] {
   return [];
 }
 
+function namesIn(faults: readonly string[]): string[] {
+  return faults.map((fault) => fault.slice(0, fault.indexOf(':'))).toSorted();
+}
+
 const PORT = 'should be a whole number from 0 to 65535';
 const URL_FORM = 'should be postgres://user:password@host:port/database';
 const ROLES = 'should be a comma-separated list of api, runner, courier, keeper';
 const KEYS = 'should be 32 bytes in base64 or hex; several, separated by commas, the first encrypts';
 const API_KEY = 'should be rbk_ and 8 to 200 letters, digits, - or _';
-const CIDRS = 'should be a comma-separated list of CIDRs such as 10.1.0.0/16 or fd00::/8';
+const CIDRS = 'should be a comma-separated list, each an address or CIDR range such as 10.0.0.0/8, fd00::/8 or 192.0.2.7, with no bits set after the prefix';
 const PORTS = 'should be a comma-separated list of ports';
 const FLAG = 'should be 0 or 1';
 const SCHEDULE = 'should be a comma-separated list of durations such as 0s,5s,5m,2h';
@@ -34,17 +38,13 @@ test.each([
   ['RINGBACK_PUBLIC_URL', ['api.example.com', 'ftp://example.com', 'https://', '/v1'], PUBLIC_URL],
   ['RINGBACK_BOOTSTRAP_KEY', ['rbk_short', 'secret-123456', 'rbk_12345678 ', 'rbk_1234 5678'], API_KEY],
   ['RINGBACK_SECRET_KEY', ['secret', `${KEY}ab`, KEY.slice(1), `${KEY},secret`], KEYS],
-  [
-    'RINGBACK_SECRET_KEY',
-    [',', ' '],
-    'should hold at least one key; make one with: openssl rand -base64 32',
-  ],
+  ['RINGBACK_SECRET_KEY', [',', ' '], 'should hold at least one key; make one with: openssl rand -base64 32'],
   ['RINGBACK_EGRESS_ALLOW', ['10.0.0.0/33', '10.1.0.0/8', 'localhost', '10.0.0.0/8;fd00::/8', 'all'], CIDRS],
   ['RINGBACK_EGRESS_ALLOW_HTTP', ['true', 'yes', '2', '01'], FLAG],
   ['RINGBACK_EGRESS_PORTS', ['0', '65536', '443-8443', 'https', '443,x'], PORTS],
   ['RINGBACK_DIAGNOSTICS', ['true', 'on', ' 1'], FLAG],
   ['RINGBACK_CALLBACK_SCHEDULE', ['5', '5 s', '-5s', '1.5h', '5s,x', '1w', '5S'], SCHEDULE],
-  ['RINGBACK_CALLBACK_SCHEDULE', [',', Array(51).fill('1s').join()], 'should have 1 to 50 durations'],
+  ['RINGBACK_CALLBACK_SCHEDULE', [',', Array(51).fill('1s').join()], 'should have 1 to 50 durations, the first of them 0s'],
   ['RINGBACK_CALLBACK_TIMEOUT_MS', ['99', '120001', '15s'], 'should be a whole number from 100 to 120000'],
   ['RINGBACK_RUNNER_CONCURRENCY', ['0', '10001', 'many'], 'should be a whole number from 1 to 10000'],
   ['RINGBACK_COURIER_CONCURRENCY', ['0', '10001'], 'should be a whole number from 1 to 10000'],
@@ -73,7 +73,7 @@ test.each(['999999999d', '5s,100000000d'])('a delay beyond what dates can hold i
 test('all faults are told at once, a line each', () => {
   const faults = faultsOf({ PORT: 'x', RINGBACK_ROLES: 'x', RINGBACK_LOG_LEVEL: 'x', RINGBACK_SECRET_KEY: 'x' });
   const names = ['PORT', 'RINGBACK_LOG_LEVEL', 'RINGBACK_ROLES', 'RINGBACK_SECRET_KEY'];
-  expect(faults.map((fault) => fault.split(':')[0]).toSorted()).toEqual(names);
+  expect(namesIn(faults)).toEqual(names);
   const { message } = new ConfigError(faults);
   expect(message.split('\n')).toHaveLength(1 + faults.length);
   expect(message).toContain('the configuration has 4 faults:\n  PORT: should be');
@@ -83,7 +83,7 @@ test('all faults are told at once, a line each', () => {
 test('every variable at fault is told of, whichever others are', () => {
   const unfit = VARIABLES.filter((name) => !['HOST', 'RINGBACK_DATA_DIR', 'RINGBACK_CONFIG'].includes(name));
   const faults = faultsOf(Object.fromEntries(unfit.map((name) => [name, '!'])));
-  expect(faults.map((fault) => fault.split(':')[0]).toSorted()).toEqual(unfit.toSorted());
+  expect(namesIn(faults)).toEqual(unfit.toSorted());
 });
 
 test('no fault repeats a value: most are secrets, and this goes to the log', () => {

@@ -32,7 +32,7 @@ export const submissionSchema = z
   })
   .openapi('Submission');
 
-export const jobErrorSchema = z.object({ code: z.string(), message: z.string() }).openapi('JobError');
+const jobErrorSchema = z.object({ code: z.string(), message: z.string() }).openapi('JobError');
 
 export const jobSchema = z
   .object({

@@ -27,9 +27,7 @@ describe('making a key valid', () => {
   test('makes the account and the key, and stores of the key its hash and last four', async () => {
     const wanted = newKey('one');
     await ensureApiKey(database.db, wanted);
-    expect(await accountsNamed('one')).toEqual([
-      { account_id: wanted.accountId, name: 'one', created_at: wanted.now },
-    ]);
+    expect(await accountsNamed('one')).toEqual([{ account_id: wanted.accountId, name: 'one', created_at: wanted.now }]);
     expect(await keysWith(wanted.hash)).toEqual([
       {
         account_id: wanted.accountId,

@@ -105,8 +105,10 @@ test('the first run of a job starts it and makes the event job.started', async (
     { type: 'job.queued', sequence: 1 },
     { type: 'job.started', sequence: 2 },
   ]);
-  expect(await database.sql`SELECT id, created_at FROM ringback.events WHERE type = 'job.started'
-    AND job_id = ${job.id}`).toEqual([{ id: claim.eventId, created_at: startedAt }]);
+  expect(
+    await database.sql`SELECT id, created_at FROM ringback.events WHERE type = 'job.started'
+    AND job_id = ${job.id}`,
+  ).toEqual([{ id: claim.eventId, created_at: startedAt }]);
 });
 
 test('a later run keeps the start and the sequence of the job, and makes no event', async () => {

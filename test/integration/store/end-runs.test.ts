@@ -247,7 +247,12 @@ describe('progress', () => {
     ['half a surrogate pair', 'a\ud800b'],
   ])('can be read with SQL, whatever its message holds: %s', async (_, message) => {
     const { accountId, job } = await running();
-    await setProgress(database.sql, { accountId, jobId: job.id, runId: job.runId }, { percent: 1, message }, new Date());
+    await setProgress(
+      database.sql,
+      { accountId, jobId: job.id, runId: job.runId },
+      { percent: 1, message },
+      new Date(),
+    );
     expect(await progressOf(job.id)).toMatchObject({ message: 'a\uFFFDb' });
   });
 });

@@ -23,8 +23,7 @@ async function dueDelivery(): Promise<DueDelivery> {
   return makeDelivery(database.db, accountId, await makeEndpoint(database.db, accountId));
 }
 
-const settle = (...settlements: Settlement[]) =>
-  inTransaction(database.db, (tx) => settleDeliveries(tx, settlements));
+const settle = (...settlements: Settlement[]) => inTransaction(database.db, (tx) => settleDeliveries(tx, settlements));
 const attempts = ({ accountId, id }: DueDelivery) => listAttempts(database.db, accountId, id);
 const rejected = (finishedAt = new Date()) =>
   attemptResult({ outcome: 'rejected', errorCode: 'status_500', errorDetail: 'It answered 500.', finishedAt });

@@ -12,7 +12,7 @@ test('1,000 new keys differ', () => {
   expect(new Set(Array.from({ length: 1000 }, newApiKey)).size).toBe(1000);
 });
 
-test.each(['rbk_12345678', 'rbk_abc-DEF_09', `rbk_${'x'.repeat(200)}`])('%.30s has the form of a key', (text) => {
+test.each(['rbk_12345678', 'rbk_abc-DEF_09', `rbk_${'x'.repeat(200)}`])('%s has the form of a key', (text) => {
   expect(isApiKey(text)).toBe(true);
 });
 

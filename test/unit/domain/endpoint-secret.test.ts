@@ -27,5 +27,5 @@ test.each([
   ['secret row', { owner, id: newId('sec', NOW.getTime()) }],
 ])('a secret copied to another %s does not open', (_place, { owner: thief, id }) => {
   const { sealed } = mintSecret(KEYS, accountId, endpointId, NOW);
-  expect(() => openSecret(KEYS, thief, { ...sealed, id: id ?? sealed.id })).toThrow();
+  expect(() => openSecret(KEYS, thief, { ...sealed, id: id ?? sealed.id })).toThrow('unable to authenticate data');
 });

@@ -5,7 +5,9 @@ const NOW = Date.UTC(2026, 0, 31, 12);
 const LAST_MS = 2 ** 48 - 1;
 
 function job(suffix: string) {
-  return parseId('job', `job_${suffix}`) ?? expect.fail(`job_${suffix} is refused`);
+  const id = parseId('job', `job_${suffix}`);
+  if (id === undefined) throw new Error(`job_${suffix} is refused`);
+  return id;
 }
 
 // https://github.com/jetify-com/typeid/blob/main/spec/valid.json

@@ -8,12 +8,14 @@ const UNSTORABLE = 'a string in it holds U+0000 or an unpaired surrogate, which 
 
 function textOf(value: unknown): string {
   const json = toStorableJson(value);
-  return json.ok ? json.text : expect.fail(json.reason);
+  if (!json.ok) throw new Error(json.reason);
+  return json.text;
 }
 
 function reasonOf(value: unknown): string {
   const json = toStorableJson(value);
-  return json.ok ? expect.fail(`accepted: ${json.text.slice(0, 80)}`) : json.reason;
+  if (json.ok) throw new Error(`accepted: ${json.text.slice(0, 80)}`);
+  return json.reason;
 }
 
 function nested(depth: number): unknown {
@@ -50,7 +52,7 @@ test.each([
   ['a BigInt', 1n, /BigInt/],
   ['a BigInt deep inside', { a: [1n] }, /BigInt/],
   ['a function', () => 1, /^a function cannot be serialised as JSON$/],
-  ['a class', class {}, /^a function cannot be serialised as JSON$/],
+  ['a class', Date, /^a function cannot be serialised as JSON$/],
   ['a symbol', Symbol('s'), /^a symbol cannot be serialised as JSON$/],
   ['an object whose toJSON gives nothing', { toJSON: () => undefined }, /^a object cannot be serialised as JSON$/],
   [

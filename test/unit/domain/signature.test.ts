@@ -17,15 +17,18 @@ test('the secret of the vector is written as published', () => {
   expect(formatSigningSecret(KEY)).toBe(SECRET);
 });
 
-test.each([24, 32, 33, 64])('a secret of %d bytes survives being written and read, and signs with all its bytes', (n) => {
-  const key = Uint8Array.from({ length: n }, (_, index) => 255 - index);
-  const text = formatSigningSecret(key);
-  expect(text).toMatch(/^whsec_[A-Za-z0-9+/]+=*$/);
-  expect(Buffer.from(text.slice('whsec_'.length), 'base64').equals(key)).toBe(true);
-  const expected = createHmac('sha256', key).update(`${ID}.${TIMESTAMP}.`).update(BODY).digest('base64');
-  expect(signV1(signingKeyOf(key), ID, TIMESTAMP, BODY)).toBe(`v1,${expected}`);
-  expect(signV1(signingKeyOf(key.with(n - 1, 0)), ID, TIMESTAMP, BODY)).not.toBe(`v1,${expected}`);
-});
+test.each([24, 32, 33, 64])(
+  'a secret of %d bytes survives being written and read, and signs with all its bytes',
+  (n) => {
+    const key = Uint8Array.from({ length: n }, (_, index) => 255 - index);
+    const text = formatSigningSecret(key);
+    expect(text).toMatch(/^whsec_[A-Za-z0-9+/]+=*$/);
+    expect(Buffer.from(text.slice('whsec_'.length), 'base64').equals(key)).toBe(true);
+    const expected = createHmac('sha256', key).update(`${ID}.${TIMESTAMP}.`).update(BODY).digest('base64');
+    expect(signV1(signingKeyOf(key), ID, TIMESTAMP, BODY)).toBe(`v1,${expected}`);
+    expect(signV1(signingKeyOf(key.with(n - 1, 0)), ID, TIMESTAMP, BODY)).not.toBe(`v1,${expected}`);
+  },
+);
 
 test.each([
   ['no bytes', Buffer.alloc(0)],

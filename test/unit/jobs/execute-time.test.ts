@@ -65,7 +65,7 @@ test('a run that ends a millisecond before its time has ended well', async () =>
   const outcome = run({ timeoutMs: 5000, run: () => done.promise });
   await vi.advanceTimersByTimeAsync(4999);
   done.resolve('just in time');
-  expect(await outcome).toMatchObject({ kind: 'succeeded', output: 'just in time' });
+  expect(await outcome).toMatchObject({ kind: 'succeeded', outputText: '"just in time"' });
 });
 
 test('the signal says that it was the time', async () => {
@@ -91,10 +91,7 @@ test.each([
 test('on shutdown the run is given back at once, and its signal says why', async () => {
   const shutdown = new AbortController();
   const { started, onStart } = watch();
-  const outcome = run(
-    { run: ({ signal }) => (onStart(signal), FOREVER) },
-    { shutdown: shutdown.signal },
-  );
+  const outcome = run({ run: ({ signal }) => (onStart(signal), FOREVER) }, { shutdown: shutdown.signal });
   const signal = await started;
   shutdown.abort();
   expect(await outcome).toEqual({ kind: 'released' });
@@ -104,10 +101,7 @@ test('on shutdown the run is given back at once, and its signal says why', async
 test('a handler that rejects because of the shutdown was given back, not failed', async () => {
   const shutdown = new AbortController();
   const { started, onStart } = watch();
-  const outcome = run(
-    { run: ({ signal }) => (onStart(signal), untilAborted(signal)) },
-    { shutdown: shutdown.signal },
-  );
+  const outcome = run({ run: ({ signal }) => (onStart(signal), untilAborted(signal)) }, { shutdown: shutdown.signal });
   await started;
   shutdown.abort();
   expect(await outcome).toEqual({ kind: 'released' });
@@ -121,17 +115,19 @@ test('a run that begins after the shutdown is given back, and its handler is nev
   expect(handler).not.toHaveBeenCalled();
 });
 
-test('a shutdown while the input is still being checked gives the run back', async () => {
+test('a shutdown while the input is still being checked gives the run back, and its handler is never called', async () => {
   const shutdown = new AbortController();
   const checked = Promise.withResolvers<{ value: unknown }>();
+  const handler = vi.fn<() => Promise<never>>(() => FOREVER);
   const outcome = run(
-    { timeoutMs: 5000, input: schema(() => checked.promise), run: () => FOREVER },
+    { timeoutMs: 5000, input: schema(() => checked.promise), run: handler },
     { shutdown: shutdown.signal },
   );
   shutdown.abort();
   checked.resolve({ value: null });
   await vi.advanceTimersByTimeAsync(5000);
   expect(await outcome).toEqual({ kind: 'released' });
+  expect(handler).not.toHaveBeenCalled();
 });
 
 test.each([

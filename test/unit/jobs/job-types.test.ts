@@ -36,7 +36,7 @@ test.each<[string, unknown, RegExp | string]>([
   ['a schema that cannot validate', { ...GOOD, input: { '~standard': {} } }, 'input must be a Standard Schema'],
   ['an output that is null', { ...GOOD, output: null }, 'output must be a Standard Schema, or be left out'],
   ['a timeout of 0', { ...GOOD, timeoutMs: 0 }, 'timeoutMs must be a whole number from 1 to 86400000'],
-  ['a timeout of more than a day', { ...GOOD, timeoutMs: 86_400_001 }, /^.*timeoutMs must be/m],
+  ['a timeout of more than a day', { ...GOOD, timeoutMs: 86_400_001 }, /timeoutMs must be/],
   ['a timeout for ever', { ...GOOD, timeoutMs: Number.POSITIVE_INFINITY }, /timeoutMs must be/],
   ['a timeout that is no number', { ...GOOD, timeoutMs: '60s' }, /timeoutMs must be/],
   ['a timeout of null', { ...GOOD, timeoutMs: null }, /timeoutMs must be/],
@@ -44,8 +44,9 @@ test.each<[string, unknown, RegExp | string]>([
   ['half a run', { ...GOOD, maxRuns: 1.5 }, /maxRuns must be/],
   ['101 runs', { ...GOOD, maxRuns: 101 }, /maxRuns must be/],
 ])('a definition with %s is refused, by its place and with what is wrong', (_fault, definition, message) => {
-  expect(() => register(GOOD, definition)).toThrow(message);
-  expect(() => register(GOOD, definition)).toThrow(/^job types that cannot be used:\n {2}jobs\[1\] \(/);
+  const first = { ...GOOD, type: 'good' };
+  expect(() => register(first, definition)).toThrow(message);
+  expect(() => register(first, definition)).toThrow(/^job types that cannot be used:\n {2}jobs\[1\] \(/);
 });
 
 test('a type longer than any submission may name is refused', () => {
@@ -92,8 +93,8 @@ test.each([
 
 test('an unknown type comes back quoted and cut: it is what a client sent', () => {
   const refusal = register(GOOD).find(`"\n\u001b[31m${'x'.repeat(10_000)}`);
-  const detail = refusal.ok ? expect.fail('found') : refusal.detail;
-  expect(detail.length).toBeLessThan(250);
+  const detail = refusal.ok ? undefined : refusal.detail;
+  expect(detail?.length).toBeLessThan(250);
   // oxlint-disable-next-line no-control-regex -- their absence is the point
   expect(detail).not.toMatch(/[\u0000-\u001f]/);
 });
@@ -118,5 +119,5 @@ function messageOf(attempt: () => unknown): string {
   } catch (error) {
     return (error as Error).message;
   }
-  return expect.fail('nothing was thrown');
+  throw new Error('nothing was thrown');
 }

@@ -30,9 +30,9 @@ test.each([
   ['an unknown member', { lines: [LINE], extra: 1 }, ['']],
 ])('zod: %s is refused with the place of each fault', async (_what, value, paths) => {
   const result = await validate(order, value);
-  const faults = result.ok ? expect.fail('accepted') : result.faults;
-  expect(faults.map(({ path }) => path)).toEqual(paths);
-  expect(faults.every(({ message }) => message.length > 0)).toBe(true);
+  const faults = result.ok ? undefined : result.faults;
+  expect(faults?.map(({ path }) => path)).toEqual(paths);
+  expect(faults?.every(({ message }) => message.length > 0)).toBe(true);
 });
 
 test('zod: a check that has to wait is waited for', async () => {
@@ -62,7 +62,12 @@ test('path segments may be keys or objects with a key, as Standard Schema has it
     { message: 'c', path: undefined },
     { message: 'd', path: [{ key: Symbol('s') }] },
   ];
-  expect(await validate(schema(() => ({ issues })), null)).toEqual({
+  expect(
+    await validate(
+      schema(() => ({ issues })),
+      null,
+    ),
+  ).toEqual({
     ok: false,
     faults: [
       { path: '/x/0/y~0~1z', message: 'a' },
@@ -74,11 +79,21 @@ test('path segments may be keys or objects with a key, as Standard Schema has it
 });
 
 test('an empty list of issues is still a refusal: only its absence is a yes', async () => {
-  expect(await validate(schema(() => ({ issues: [] })), 1)).toEqual({ ok: false, faults: [] });
+  expect(
+    await validate(
+      schema(() => ({ issues: [] })),
+      1,
+    ),
+  ).toEqual({ ok: false, faults: [] });
 });
 
 test('a result without a value is the value undefined', async () => {
-  expect(await validate(schema(() => ({ value: undefined })), 1)).toEqual({ ok: true, value: undefined });
+  expect(
+    await validate(
+      schema(() => ({ value: undefined })),
+      1,
+    ),
+  ).toEqual({ ok: true, value: undefined });
 });
 
 test.each([

@@ -1,0 +1,201 @@
+import { randomBytes } from 'node:crypto';
+import { describe, expect, it } from 'vitest';
+import { type ProblemCode, PROBLEMS } from '#domain/problem.ts';
+import { useDatabase } from '../support/database.ts';
+import { eventually } from '../support/eventually.ts';
+import { makeAccount } from '../support/fixtures.ts';
+import { type Answer, client, submit, untilDone } from './support/api.ts';
+import { serviceEnv, useService } from './support/main-process.ts';
+import { expectProblem } from './support/problem.ts';
+import { type RawAnswer, sendRaw } from './support/raw-http.ts';
+
+const database = useDatabase();
+const key = 'rbk_for-problems';
+const service = useService(() => serviceEnv(database.url, { RINGBACK_BOOTSTRAP_KEY: key }));
+const ask = (...args: Parameters<ReturnType<typeof client>>) => client(service.url, key)(...args);
+
+const echo = { type: 'ringback.echo', input: 1 };
+const UNKNOWN = '01h455vb4pex5vsknk084sn02q';
+
+interface Provoked {
+  readonly by: () => Promise<Answer | RawAnswer>;
+  /** What the detail tells the client. */
+  readonly saying: RegExp;
+  /** The places of the faults that it lists. */
+  readonly at?: readonly string[];
+}
+
+/** One request for each code; the type makes it say something of every one. */
+const PROVOKED: Record<ProblemCode, Provoked | { readonly elsewhere: string }> = {
+  malformed_request: { by: () => sendRaw(service.url, 'HELLO\r\n\r\n'), saying: /HTTP\/1\.1/ },
+  malformed_json: { by: () => ask('POST', '/v1/jobs', '{"type":'), saying: /JSON/ },
+  invalid_id: { by: () => ask('GET', '/v1/jobs/4711'), saying: /must look like job_/, at: ['/id'] },
+  invalid_query: { by: () => ask('GET', '/v1/jobs?limit=0'), saying: /limit/, at: ['/limit'] },
+  unauthenticated: { by: () => client(service.url, 'rbk_nobody-knows-this')('GET', '/v1/jobs'), saying: /Bearer rbk_/ },
+  insufficient_scope: {
+    by: async () => client(service.url, await keyWith(['read']))('POST', '/v1/jobs', echo),
+    saying: /"write"/,
+  },
+  route_not_found: { by: () => ask('GET', '/v2/jobs'), saying: /\/v2\/jobs.*\/openapi\.json/ },
+  unknown_job_type: {
+    by: () => ask('POST', '/v1/jobs', { type: 'ringback.ecko', input: 1 }),
+    saying: /"ringback\.ecko".*Did you mean ringback\.echo/,
+  },
+  job_not_found: { by: () => ask('GET', `/v1/jobs/job_${UNKNOWN}`), saying: new RegExp(`job_${UNKNOWN}`) },
+  endpoint_not_found: { by: () => ask('GET', `/v1/endpoints/ep_${UNKNOWN}`), saying: new RegExp(`ep_${UNKNOWN}`) },
+  delivery_not_found: { by: () => ask('GET', `/v1/deliveries/dlv_${UNKNOWN}`), saying: new RegExp(`dlv_${UNKNOWN}`) },
+  method_not_allowed: { by: () => ask('DELETE', '/v1/jobs'), saying: /DELETE.*GET/ },
+  job_not_finished: { by: () => resultOf({ type: 'ringback.sleep', input: { ms: 600_000 } }), saying: /Ask again in \d/ },
+  no_result: { by: () => resultOfFailed(), saying: /failed/ },
+  body_too_large: {
+    by: () => ask('POST', '/v1/jobs', { ...echo, input: 'x'.repeat(1_048_576) }),
+    saying: /1048576 bytes/,
+  },
+  unsupported_media_type: {
+    by: () => ask('POST', '/v1/jobs', 'type=ringback.echo', { 'content-type': 'application/x-www-form-urlencoded' }),
+    saying: /application\/json/,
+  },
+  invalid_body: { by: () => ask('POST', '/v1/jobs', { ...echo, typ: 1 }), saying: /typ/, at: [''] },
+  invalid_input: {
+    by: () => ask('POST', '/v1/jobs', { type: 'ringback.sleep', input: { ms: -1 } }),
+    saying: /ringback\.sleep/,
+    at: ['/input/ms'],
+  },
+  invalid_callback_url: {
+    by: () => ask('POST', '/v1/jobs', { ...echo, callback: { url: 'http://10.0.0.1/' } }),
+    saying: /10\.0\.0\.0\/8/,
+    at: ['/callback/url'],
+  },
+  headers_too_large: {
+    by: () => sendRaw(service.url, `GET /healthz HTTP/1.1\r\nhost: x\r\nx: ${'y'.repeat(20_000)}\r\n\r\n`),
+    saying: /16 KiB/,
+  },
+  internal_error: { by: () => withoutTable('endpoint_secrets'), saying: /request id/ },
+  database_unavailable: { elsewhere: 'database-outage.test.ts takes the database away' },
+};
+
+describe('a problem', () => {
+  const codes = Object.keys(PROBLEMS) as ProblemCode[];
+  it.each(codes.filter((code) => 'by' in PROVOKED[code]))('%s is met over HTTP as the catalogue has it', async (code) => {
+    const { by, saying, at } = PROVOKED[code] as Provoked;
+    const document = expectProblem(await by(), code);
+    expect(document.detail).toMatch(saying);
+    expect(document.errors?.map(({ path }: { path: string }) => path)).toEqual(at);
+  });
+
+  it('names what is near in a member of its own', async () => {
+    const { json } = await ask('POST', '/v1/jobs', { ...echo, type: 'ringback.ecko' });
+    expect(json.near[0]).toBe('ringback.echo');
+    const far = await ask('POST', '/v1/jobs', { ...echo, type: `${'ü'.repeat(99)}\0` });
+    expect(expectProblem(far, 'unknown_job_type')).toMatchObject({
+      near: [],
+      detail: expect.stringContaining('GET /v1/job-types'),
+    });
+  });
+
+  it('of ours tells the client nothing of the inside, and the log everything, under the same request id', async () => {
+    const answer = await withoutTable('endpoint_secrets');
+    expect(answer.text).not.toContain('endpoint_secrets');
+    const requestId = answer.headers.get('x-request-id');
+    await eventually(() => {
+      const line = service.main.logs.find(({ msg, request_id: id }) => msg === 'request failed' && id === requestId);
+      expect(JSON.stringify(line)).toContain('endpoint_secrets');
+    });
+  });
+});
+
+describe('a key', () => {
+  const withHeader = async (authorization: string | undefined) => {
+    const response = await fetch(`${service.url}/v1/jobs`, authorization === undefined ? {} : { headers: { authorization } });
+    const text = await response.text();
+    return { status: response.status, headers: response.headers, text, json: JSON.parse(text) };
+  };
+
+  it.each([
+    ['missing', undefined],
+    ['empty', ''],
+    ['without a scheme', key],
+    ['under another scheme', `Basic ${Buffer.from(`${key}:`).toString('base64')}`],
+    ['twice', `Bearer ${key} ${key}`],
+    ['too short', 'Bearer rbk_1'],
+    ['with a quote and a comment', "Bearer rbk_'--or-1=1"],
+    ['very long', `Bearer rbk_${'x'.repeat(8000)}`],
+    ['in other letters', `Bearer ${key.toUpperCase()}`],
+  ])('that is %s is refused with the challenge', async (_, authorization) => {
+    const answer = await withHeader(authorization);
+    expectProblem(answer, 'unauthenticated');
+    expect(answer.headers.get('www-authenticate')).toBe('Bearer realm="ringback"');
+  });
+
+  it('is taken whatever the spelling of its scheme', async () => {
+    expect((await withHeader(`bearer  ${key}`)).status).toBe(200);
+  });
+
+  it('that was revoked is refused', async () => {
+    const { key: revoked, accountId } = await makeAccount(database.db);
+    await database.sql`UPDATE ringback.api_keys SET revoked_at = now() WHERE account_id = ${accountId}`;
+    expectProblem(await client(service.url, revoked)('GET', '/v1/jobs'), 'unauthenticated');
+  });
+
+  it('may do what its scope says and no more', async () => {
+    const read = client(service.url, await keyWith(['read']));
+    const write = client(service.url, await keyWith(['write']));
+    expect((await read('GET', '/v1/jobs')).status).toBe(200);
+    expectProblem(await read('POST', '/v1/endpoints', { url: 'https://example.com/' }), 'insufficient_scope');
+    expect((await write('POST', '/v1/jobs', echo)).status).toBe(202);
+    expectProblem(await write('GET', '/v1/jobs'), 'insufficient_scope');
+  });
+
+  it('sees nothing of another account: its ids are not found, its lists are empty', async () => {
+    const job = await submit(ask, { ...echo, callback: { url: 'http://127.0.0.1:9/never' } });
+    await untilDone(ask, job.id);
+    const [delivery] = (await ask('GET', `/v1/jobs/${job.id}/deliveries`)).json.items;
+    const stranger = client(service.url, (await makeAccount(database.db)).key);
+    for (const rest of ['', '/result', '/runs', '/deliveries']) {
+      expectProblem(await stranger('GET', `/v1/jobs/${job.id}${rest}`), 'job_not_found');
+    }
+    const { endpoint_id: endpointId } = job.callback;
+    expectProblem(await stranger('GET', `/v1/endpoints/${endpointId}`), 'endpoint_not_found');
+    expectProblem(await stranger('POST', `/v1/endpoints/${endpointId}/rotate-secret`), 'endpoint_not_found');
+    const borrowed = { ...echo, callback: { endpoint_id: endpointId } };
+    expectProblem(await stranger('POST', '/v1/jobs', borrowed), 'endpoint_not_found');
+    for (const rest of ['', '/attempts']) {
+      expectProblem(await stranger('GET', `/v1/deliveries/${delivery.id}${rest}`), 'delivery_not_found');
+    }
+    expect((await stranger('GET', '/v1/jobs')).json).toEqual({ items: [], next_cursor: null });
+    expect((await stranger('GET', '/v1/endpoints')).json).toEqual({ items: [], next_cursor: null });
+  });
+});
+
+/** A key with these scopes alone, of an account of its own. */
+async function keyWith(scopes: string[]): Promise<string> {
+  const { accountId, key: made } = await makeAccount(database.db);
+  await database.sql`UPDATE ringback.api_keys SET scopes = ${scopes} WHERE account_id = ${accountId}`;
+  return made;
+}
+
+async function resultOf(submission: object): Promise<Answer> {
+  const { id } = await submit(ask, submission);
+  return ask('GET', `/v1/jobs/${id}/result`);
+}
+
+/** Of a job whose row says that it failed, sooner than its three runs would. */
+async function resultOfFailed(): Promise<Answer> {
+  const { id } = await submit(ask, echo);
+  await untilDone(ask, id);
+  await database.sql`
+    UPDATE ringback.jobs SET status = 'failed', output = NULL, error = '{"code":"handler_error","message":"for show"}'
+    WHERE id = ${id}`;
+  return ask('GET', `/v1/jobs/${id}/result`);
+}
+
+/** What a fault of ours looks like: a table that the statement needs is away for a moment. */
+async function withoutTable(table: string): Promise<Answer> {
+  const { sql } = database;
+  await sql`ALTER TABLE ringback.${sql(table)} RENAME TO ${sql(`${table}_away`)}`;
+  try {
+    return await ask('POST', '/v1/endpoints', { url: `https://example.com/${randomBytes(4).toString('hex')}` });
+  } finally {
+    await sql`ALTER TABLE ringback.${sql(`${table}_away`)} RENAME TO ${sql(table)}`;
+  }
+}

@@ -1,0 +1,146 @@
+import { beforeEach, describe, expect, test } from 'vitest';
+import { type AccountId, uuidOf } from '#domain/ids.ts';
+import { findDelivery, listAttempts } from '#store/delivery-reads.ts';
+import type { DueDelivery } from '#store/deliveries.ts';
+import { useDatabase } from '../../support/database.ts';
+import { eventually } from '../../support/eventually.ts';
+import { type MadeEndpoint, makeAccount, makeDelivery, makeEndpoint, SECRET_KEYS } from '../../support/fixtures.ts';
+import { useQueues } from '../../support/queues.ts';
+import { startReceiver } from '../../support/receiver.ts';
+import { startService } from '../../support/service.ts';
+import { startCourier } from '../../support/workers.ts';
+
+const database = useDatabase();
+const queues = useQueues(database);
+
+beforeEach(async () => {
+  await database.sql`DELETE FROM pgboss.job`;
+});
+
+const parts = () => ({ database, queues: queues.get() });
+
+async function queueDelivery(accountId: AccountId, endpoint: MadeEndpoint): Promise<DueDelivery> {
+  const due = await makeDelivery(database.db, accountId, endpoint);
+  const { id: deliveryId, eventId, endpointId } = due;
+  const item = { id: uuidOf(deliveryId), data: { accountId, deliveryId, eventId, endpointId } };
+  await queues.get().deliveries.insert(database.sql, [item]);
+  return due;
+}
+
+const attempts = async ({ accountId, id }: DueDelivery) =>
+  (await listAttempts(database.db, accountId, id)).map(({ number, outcome, workerId }) => ({
+    number,
+    outcome,
+    workerId,
+  }));
+const untilDelivered = (due: DueDelivery) =>
+  eventually(async () => {
+    expect(await findDelivery(database.db, due.accountId, due.id)).toMatchObject({ status: 'delivered' });
+  });
+
+/** As if nothing had been heard of whoever holds a claim, for an hour. */
+async function loseLeases(): Promise<void> {
+  await database.sql`UPDATE pgboss.job SET heartbeat_on = now() - interval '1 hour' WHERE state = 'active'`;
+  expect(await queues.get().deliveries.rescue(database.sql, 15_000)).toBe(1);
+}
+
+test('a courier killed between request and record leaves one interrupted attempt, and the next one delivers', async () => {
+  const receiver = await startReceiver();
+  receiver.script('hang');
+  const { accountId } = await makeAccount(database.db);
+  const due = await queueDelivery(accountId, await makeEndpoint(database.db, accountId, receiver.url));
+  const service = await startService({
+    databaseUrl: database.url,
+    env: {
+      RINGBACK_ROLES: 'courier',
+      RINGBACK_SECRET_KEY: Buffer.from(SECRET_KEYS[0]!.bytes).toString('base64'),
+    },
+  });
+  await receiver.waitFor(1);
+  await service.kill();
+  expect(await attempts(due)).toEqual([]);
+
+  await loseLeases();
+  startCourier(parts());
+  await untilDelivered(due);
+  expect(await attempts(due)).toMatchObject([
+    { number: 1, outcome: 'interrupted' },
+    { number: 2, outcome: 'delivered' },
+  ]);
+  const [one, two] = await receiver.waitFor(2);
+  expect(two!.headers['webhook-id'], 'so that the receiver can tell that it has seen it').toBe(
+    one!.headers['webhook-id'],
+  );
+});
+
+test('a courier that was only slow is refused when it comes back, and its request is on record as interrupted', async () => {
+  const receiver = await startReceiver();
+  receiver.script('hang');
+  const { accountId } = await makeAccount(database.db);
+  const due = await queueDelivery(accountId, await makeEndpoint(database.db, accountId, receiver.url));
+  const slow = startCourier(parts(), { timeoutMs: 1500 });
+  await receiver.waitFor(1);
+  await slow.worker.loop.wake();
+  await loseLeases();
+  const quick = startCourier(parts());
+  await untilDelivered(due);
+  await eventually(() =>
+    expect(
+      [...slow.lines, ...quick.lines].filter(({ msg }) => msg === 'attempt').map((line) => line['delivery']),
+    ).toEqual(expect.arrayContaining(['refused', 'delivered'])),
+  );
+  expect((await attempts(due)).map(({ number, outcome }) => [number, outcome])).toEqual([
+    [1, 'interrupted'],
+    [2, 'delivered'],
+  ]);
+});
+
+describe('couriers', () => {
+  test('that share a queue deliver every event once', async () => {
+    const receiver = await startReceiver();
+    const { accountId } = await makeAccount(database.db);
+    const endpoint = await makeEndpoint(database.db, accountId, receiver.url);
+    const due = await Promise.all(Array.from({ length: 60 }, () => queueDelivery(accountId, endpoint)));
+    for (let count = 0; count < 3; count++) startCourier(parts());
+    for (const one of due) await untilDelivered(one);
+    const ids = receiver.requests.map(({ headers }) => headers['webhook-id'] as string);
+    expect(ids.toSorted()).toEqual(due.map(({ eventId }) => eventId as string).toSorted());
+  });
+
+  test('deliver to the quick while the slow take their time', async () => {
+    const [slow, quick] = [await startReceiver(), await startReceiver()];
+    slow.answerAll('hang');
+    const { accountId } = await makeAccount(database.db);
+    const stuck = await makeEndpoint(database.db, accountId, slow.url);
+    for (let count = 0; count < 3; count++) await queueDelivery(accountId, stuck);
+    const due = await queueDelivery(accountId, await makeEndpoint(database.db, accountId, quick.url));
+    startCourier(parts(), { concurrency: 4, timeoutMs: 3000, schedule: [0] });
+    await slow.waitFor(3);
+    await untilDelivered(due);
+  });
+
+  test('never have more requests under way than allowed', async () => {
+    const receiver = await startReceiver();
+    receiver.answerAll('hang');
+    const { accountId } = await makeAccount(database.db);
+    const endpoint = await makeEndpoint(database.db, accountId, receiver.url);
+    for (let count = 0; count < 5; count++) await queueDelivery(accountId, endpoint);
+    startCourier(parts(), { concurrency: 2, timeoutMs: 500, schedule: [0] });
+    await receiver.waitFor(2);
+    const waiting = await database.sql`SELECT FROM pgboss.job WHERE state = 'created'`;
+    expect(waiting.length + receiver.requests.length).toBeLessThanOrEqual(5);
+    expect(waiting.length).toBeGreaterThan(0);
+    await receiver.waitFor(5);
+  });
+
+  test('that stop wait for the answers under way and record them', async () => {
+    const receiver = await startReceiver();
+    receiver.answerAll('hang');
+    const { accountId } = await makeAccount(database.db);
+    const due = await queueDelivery(accountId, await makeEndpoint(database.db, accountId, receiver.url));
+    const { worker } = startCourier(parts(), { timeoutMs: 300, schedule: [0] });
+    await receiver.waitFor(1);
+    await worker.stop(60_000);
+    expect(await attempts(due)).toMatchObject([{ number: 1, outcome: 'timeout' }]);
+  });
+});

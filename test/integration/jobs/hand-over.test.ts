@@ -1,0 +1,216 @@
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { z } from 'zod';
+import { type AccountId, type JobId, newId, timeOf, uuidOf } from '#domain/ids.ts';
+import { findJob, listRuns } from '#store/job-reads.ts';
+import { type AnyJobDefinition, defineJob, type JobContext } from '../../../src/jobs/define.ts';
+import { Keeper } from '../../../src/keeper/keeper.ts';
+import { useDatabase } from '../../support/database.ts';
+import { eventually } from '../../support/eventually.ts';
+import { claimRun, inTransaction, insertJob, makeAccount } from '../../support/fixtures.ts';
+import { memoryLog } from '../../support/log.ts';
+import { useQueues } from '../../support/queues.ts';
+import { startRunner } from '../../support/workers.ts';
+
+const database = useDatabase();
+const queues = useQueues(database);
+
+beforeEach(async () => {
+  await database.sql`DELETE FROM pgboss.job`;
+});
+
+type Handler = (context: JobContext<unknown>) => unknown;
+type Submitted = { accountId: AccountId; id: JobId };
+
+const type = (run: Handler, more: Partial<AnyJobDefinition> = {}): AnyJobDefinition => ({
+  ...defineJob({ type: 'test.job', input: z.unknown(), run: run as never }),
+  ...more,
+});
+const parts = () => ({ database, queues: queues.get() });
+
+async function submit(): Promise<Submitted> {
+  const { accountId } = await makeAccount(database.db);
+  const { id } = await insertJob(database.db, accountId);
+  await queues.get().runs.insert(database.sql, [{ id: uuidOf(id), data: { accountId, jobId: id } }]);
+  return { accountId, id };
+}
+
+const read = async ({ accountId, id }: Submitted) => (await findJob(database.db, accountId, id))!;
+const ended = (job: Submitted) =>
+  eventually(async () => {
+    const found = await read(job);
+    expect(found.finishedAt).not.toBeNull();
+    return found;
+  });
+const statuses = async ({ accountId, id }: Submitted) =>
+  (await listRuns(database.db, accountId, id)).map(({ number, status }) => [number, status]);
+
+/** A worker that claims the job and is never heard of again, for so long that its lease has run out. */
+async function claimAndDie(job: Submitted, earlierLost = false): Promise<void> {
+  await inTransaction(database.db, async (tx) => {
+    const [item] = await queues.get().runs.claim(tx, 1);
+    expect(item?.data.jobId).toBe(job.id);
+  });
+  await claimRun(database.db, job, { earlierLost, workerId: newId('wrk', timeOf(job.id)) });
+  await lapse();
+}
+
+const lapse = () => database.sql`UPDATE pgboss.job SET heartbeat_on = now() - interval '1 hour' WHERE state = 'active'`;
+
+/** What the keeper does every few seconds, once. */
+async function keep(): Promise<string[]> {
+  const announced: string[] = [];
+  const { log } = memoryLog();
+  const keeper = new Keeper({ db: database.db, queues: queues.get(), log, announce: (queue) => announced.push(queue) });
+  keeper.start();
+  await keeper.stop();
+  return announced;
+}
+
+describe('a runner that stops', () => {
+  test('lets what runs finish within the grace', async () => {
+    const job = await submit();
+    const gate = Promise.withResolvers<void>();
+    const started = Promise.withResolvers<void>();
+    const { worker } = startRunner(parts(), [
+      type(async () => {
+        started.resolve();
+        await gate.promise;
+        return 'done';
+      }),
+    ]);
+    await started.promise;
+    const stopping = worker.stop(60_000);
+    gate.resolve();
+    await stopping;
+    expect(await read(job)).toMatchObject({ status: 'succeeded', output: 'done' });
+  });
+
+  test('gives back what does not, and another runner runs it again, with no failure counted', async () => {
+    const job = await submit();
+    const started = Promise.withResolvers<AbortSignal>();
+    const { worker } = startRunner(parts(), [
+      type(({ signal }) => {
+        started.resolve(signal);
+        return new Promise(() => {});
+      }),
+    ]);
+    const signal = await started.promise;
+    await worker.stop(0);
+    expect(signal.aborted).toBe(true);
+    expect(await statuses(job)).toEqual([[1, 'released']]);
+    expect(await read(job)).toMatchObject({ status: 'in_progress', failureCount: 0, runId: null });
+    startRunner(parts(), [type(({ run: { number } }) => number, { maxRuns: 1 })]);
+    expect(await ended(job)).toMatchObject({ status: 'succeeded', output: 2, failureCount: 0 });
+    expect(await statuses(job)).toEqual([
+      [1, 'released'],
+      [2, 'succeeded'],
+    ]);
+  });
+
+  test('takes nothing new', async () => {
+    const { worker } = startRunner(parts(), [type(() => null)]);
+    await worker.stop(0);
+    const job = await submit();
+    worker.loop.wake();
+    await database.sql`SELECT 1`;
+    expect(await read(job)).toMatchObject({ status: 'queued', runCount: 0 });
+  });
+});
+
+describe('a worker that died', () => {
+  test('leaves a run on record as lost, and the job is run again', async () => {
+    const job = await submit();
+    await claimAndDie(job);
+    expect(await keep()).toEqual(['run']);
+    const { worker } = startRunner(parts(), [type(({ run: { number } }) => number)]);
+    worker.loop.wake();
+    expect(await ended(job)).toMatchObject({ status: 'succeeded', output: 2, failureCount: 1, runCount: 2 });
+    expect(await statuses(job)).toEqual([
+      [1, 'lost'],
+      [2, 'succeeded'],
+    ]);
+    expect(await keep(), 'nothing is left to rescue').toEqual([]);
+  });
+
+  test('is not held against a job for ever: after as many losses as it may have runs, it fails', async () => {
+    const job = await submit();
+    await claimAndDie(job);
+    await keep();
+    await claimAndDie(job, true);
+    await keep();
+    startRunner(parts(), [type(() => expect.fail('it was run again'), { maxRuns: 2 })]);
+    expect(await ended(job)).toMatchObject({ status: 'failed', error: { code: 'worker_lost' } });
+    expect(await database.sql`SELECT FROM pgboss.job`).toHaveLength(0);
+  });
+});
+
+describe('a worker that was only slow', () => {
+  /** Runs the job in one runner, takes its lease away, and lets a second runner claim it. */
+  async function overtaken(firstEnds: Promise<unknown>) {
+    const job = await submit();
+    const signals: AbortSignal[] = [];
+    const handler = type(async ({ run: { number }, signal }) => {
+      signals.push(signal);
+      if (number === 1) await firstEnds;
+      return `run ${number}`;
+    });
+    const first = startRunner(parts(), [handler]);
+    await eventually(() => expect(signals).toHaveLength(1));
+    await lapse();
+    await keep();
+    const second = startRunner(parts(), [handler]);
+    return { job, first, second, signals };
+  }
+
+  test('is refused when it comes back after the job has ended, and writes nothing', async () => {
+    const gate = Promise.withResolvers<void>();
+    const { job, first } = await overtaken(gate.promise);
+    const before = await ended(job);
+    expect(before).toMatchObject({ status: 'succeeded', output: 'run 2' });
+    gate.resolve();
+    await eventually(() => expect(first.lines.filter(({ msg }) => msg === 'run')).toMatchObject([{ run: 'refused' }]));
+    expect(await read(job)).toEqual(before);
+    expect(await statuses(job)).toEqual([
+      [1, 'lost'],
+      [2, 'succeeded'],
+    ]);
+    expect(await database.sql`SELECT FROM ringback.events WHERE job_id = ${job.id}`).toHaveLength(3);
+  });
+});
+
+describe('a handler whose lease was lost', () => {
+  beforeEach(() => void vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] }));
+  afterEach(() => void vi.useRealTimers());
+
+  test('is told by its signal, as its documentation promises', async () => {
+    const job = await submit();
+    const started = Promise.withResolvers<AbortSignal>();
+    startRunner(parts(), [
+      type(({ signal }) => {
+        started.resolve(signal);
+        return new Promise(() => {});
+      }),
+    ]);
+    const signal = await started.promise;
+    await lapse();
+    await keep();
+    await inTransaction(database.db, (tx) => queues.get().runs.claim(tx, 1));
+    await claimRun(database.db, job, { earlierLost: true });
+    const tick = setInterval(() => {}, 1);
+    onTestFinished(() => clearInterval(tick));
+    await eventually(() => {
+      vi.advanceTimersByTime(5000);
+      expect(signal.aborted).toBe(true);
+    }, 3000);
+  });
+});
+
+test('many runners share a queue, and run each job once', async () => {
+  const jobs = await Promise.all(Array.from({ length: 60 }, submit));
+  const runs = new Map<string, number>();
+  const counting = type(({ job: { id } }) => void runs.set(id, (runs.get(id) ?? 0) + 1));
+  for (let count = 0; count < 3; count++) startRunner(parts(), [counting]);
+  for (const job of jobs) await ended(job);
+  expect(new Set(runs.values())).toEqual(new Set([1]));
+  expect(runs.size).toBe(60);
+});

@@ -1,0 +1,221 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { ClaimLoop, type ClaimLoopOptions } from '#queue/claim-loop.ts';
+import type { Item } from '#queue/item-queue.ts';
+import type { RunItem } from '#queue/queues.ts';
+import { useDatabase } from '../../support/database.ts';
+import { eventually } from '../../support/eventually.ts';
+import { runItem, useQueues } from '../../support/queues.ts';
+
+const database = useDatabase();
+const queues = useQueues(database);
+
+beforeEach(async () => {
+  await database.sql`DELETE FROM pgboss.job`;
+});
+
+const insert = async (count: number, startAfter: Date | null = null) => {
+  const items = Array.from({ length: count }, () => runItem({ startAfter }));
+  await queues.get().runs.insert(database.sql, items);
+  return items.map(({ id }) => id);
+};
+
+type Options = ClaimLoopOptions<Item<RunItem>>;
+
+/** A loop over the run queue that works an item off by removing it, and keeps what it saw. */
+function startLoop(changes: Partial<Options> = {}) {
+  const { runs } = queues.get();
+  const seen = { claims: [] as number[], done: [] as string[], errors: [] as unknown[], underWay: 0, most: 0 };
+  const { claim = (limit: number) => runs.claim(database.sql, limit), work, ...others } = changes;
+  const loop = new ClaimLoop<Item<RunItem>>({
+    concurrency: 4,
+    pollMs: 3_600_000,
+    claim: (limit) => {
+      seen.claims.push(limit);
+      return claim(limit);
+    },
+    work: async (item) => {
+      seen.most = Math.max(seen.most, ++seen.underWay);
+      try {
+        await work?.(item);
+        await runs.remove(database.sql, [item]);
+        seen.done.push(item.id);
+      } finally {
+        seen.underWay -= 1;
+      }
+    },
+    onError: (error) => void seen.errors.push(error),
+    ...others,
+  });
+  onTestFinished(() => loop.stop());
+  loop.start();
+  return { loop, seen };
+}
+
+const drained = (seen: { done: string[] }, ids: readonly string[]) =>
+  eventually(() => expect(seen.done.toSorted()).toEqual([...ids].toSorted()));
+/** Until the first claim, of an empty queue, is over. */
+const asleep = async (seen: { claims: number[] }) => {
+  await eventually(() => expect(seen.claims).toHaveLength(1));
+  await database.sql`SELECT 1`;
+  for (let count = 0; count < 10; count++) await turn();
+};
+
+test('never has more under way than its concurrency, and works everything off', async () => {
+  const ids = await insert(50);
+  const { seen } = startLoop({ concurrency: 5 });
+  await drained(seen, ids);
+  expect(seen.most).toBe(5);
+  expect(seen.claims.every((limit) => limit >= 1 && limit <= 5)).toBe(true);
+  expect(seen.errors).toEqual([]);
+});
+
+test('claims only what can start now', async () => {
+  const gates: Array<() => void> = [];
+  await insert(10);
+  const { seen } = startLoop({ concurrency: 3, work: () => new Promise((resolve) => gates.push(resolve)) });
+  await eventually(() => expect(gates).toHaveLength(3));
+  expect(seen.claims).toEqual([3]);
+  const waiting = await database.sql`SELECT FROM pgboss.job WHERE state = 'created'`;
+  expect(waiting).toHaveLength(7);
+  gates[0]!();
+  await eventually(() => expect(gates).toHaveLength(4));
+  expect(seen.claims).toEqual([3, 1]);
+  for (let index = 1; index < 10; index++) await eventually(() => gates[index]!());
+});
+
+test('is woken for what was queued, long before its next poll', async () => {
+  const { loop, seen } = startLoop();
+  await asleep(seen);
+  const ids = await insert(3);
+  loop.wake();
+  await drained(seen, ids);
+});
+
+test('a wake-up that comes in the middle of a claim is not lost', async () => {
+  const claimed = Promise.withResolvers<void>();
+  const reply = Promise.withResolvers<void>();
+  let first = true;
+  const { loop, seen } = startLoop({
+    claim: async (limit) => {
+      const items = await queues.get().runs.claim(database.sql, limit);
+      if (first) {
+        first = false;
+        claimed.resolve();
+        await reply.promise;
+      }
+      return items;
+    },
+  });
+  await claimed.promise;
+  const ids = await insert(1);
+  loop.wake();
+  reply.resolve();
+  await drained(seen, ids);
+});
+
+test('a wake-up that comes while it is full is honoured when there is room', async () => {
+  const gate = Promise.withResolvers<void>();
+  let first = true;
+  const blocker = await insert(1);
+  const { loop, seen } = startLoop({
+    concurrency: 1,
+    work: async () => {
+      if (!first) return;
+      first = false;
+      await gate.promise;
+    },
+  });
+  await eventually(() => expect(seen.underWay).toBe(1));
+  expect(loop.hasRoom).toBe(false);
+  const later = await insert(2);
+  loop.wake();
+  gate.resolve();
+  await drained(seen, [...blocker, ...later]);
+});
+
+test('the poll finds what nobody announced', async () => {
+  const { seen } = startLoop({ pollMs: 50 });
+  await asleep(seen);
+  await drained(seen, await insert(2));
+});
+
+test('what is due later is found when it is due, without waiting for the poll', async () => {
+  const { loop, seen } = startLoop();
+  await asleep(seen);
+  const at = Date.now() + 150;
+  const ids = await insert(1, new Date(at));
+  loop.wakeAt(at);
+  loop.wakeAt(at + 3_600_000);
+  await drained(seen, ids);
+  expect(Date.now()).toBeGreaterThanOrEqual(at);
+});
+
+describe('an error', () => {
+  test('in a claim is reported, pauses the loop, and claiming goes on', async () => {
+    let failures = 2;
+    const ids = await insert(2);
+    const { seen } = startLoop({
+      claim: async (limit) => {
+        if (failures-- > 0) await database.sql`SELECT 1/0`;
+        return queues.get().runs.claim(database.sql, limit);
+      },
+    });
+    const began = performance.now();
+    await drained(seen, ids);
+    expect(seen.errors).toMatchObject([{ code: '22012' }, { code: '22012' }]);
+    expect(performance.now() - began, 'two pauses of half a second').toBeGreaterThan(900);
+    expect(seen.claims.length, 'claims in all').toBeLessThanOrEqual(4);
+  });
+
+  test('in the work is reported, and frees its place', async () => {
+    await insert(3);
+    const { seen } = startLoop({
+      concurrency: 1,
+      work: async () => {
+        throw new Error('a fault');
+      },
+    });
+    await eventually(() => expect(seen.errors).toHaveLength(3));
+    expect(seen.done).toEqual([]);
+  });
+});
+
+describe('stopping', () => {
+  test('waits for what is under way, and claims no more', async () => {
+    const gate = Promise.withResolvers<void>();
+    await insert(5);
+    const { loop, seen } = startLoop({ concurrency: 2, work: () => gate.promise });
+    await eventually(() => expect(seen.underWay).toBe(2));
+    let stopped = false;
+    const stopping = loop.stop().then(() => (stopped = true));
+    await database.sql`SELECT 1`;
+    expect([stopped, loop.hasRoom]).toEqual([false, false]);
+    gate.resolve();
+    await stopping;
+    expect(seen.done).toHaveLength(2);
+    loop.wake();
+    loop.wakeAt(Date.now());
+    await database.sql`SELECT 1`;
+    expect(await database.sql`SELECT FROM pgboss.job WHERE state = 'created'`).toHaveLength(3);
+    expect(seen.claims).toEqual([2]);
+  });
+
+  test('waits for a claim that is under way, and for what it brings', async () => {
+    const asked = Promise.withResolvers<void>();
+    const reply = Promise.withResolvers<void>();
+    const ids = await insert(1);
+    const { loop, seen } = startLoop({
+      claim: async (limit) => {
+        asked.resolve();
+        await reply.promise;
+        return queues.get().runs.claim(database.sql, limit);
+      },
+    });
+    await asked.promise;
+    const stopping = loop.stop();
+    reply.resolve();
+    await stopping;
+    expect(seen.done).toEqual(ids);
+  });
+});

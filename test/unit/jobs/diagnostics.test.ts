@@ -1,0 +1,65 @@
+import { expect, test } from 'vitest';
+import { diagnosticJobs } from '../../../src/jobs/diagnostics.ts';
+import { type Execution, execute } from '../../../src/jobs/execute.ts';
+import { JobTypes } from '../../../src/jobs/job-types.ts';
+
+const types = new JobTypes(diagnosticJobs);
+
+function runDiagnostic(type: string, input: unknown, number = 1, more: Partial<Execution> = {}) {
+  const jobType = types.get(type)!;
+  const context = {
+    progress: () => {},
+    job: { id: 'job_1', type, accountId: 'acc_1' },
+    run: { id: `run_${number}`, number },
+  };
+  return execute({ jobType, input, context, shutdown: new AbortController().signal, ...more });
+}
+
+test('there are echo, fail and sleep, each with a description', () => {
+  expect(types.list().map(({ type }) => type)).toEqual(['ringback.echo', 'ringback.fail', 'ringback.sleep']);
+  expect(types.list().every(({ description }) => description !== undefined)).toBe(true);
+});
+
+test.each([null, 0, '', 'text', [1, [2]], { a: { b: null } }])('ringback.echo returns %j', async (input) => {
+  expect(await runDiagnostic('ringback.echo', input)).toMatchObject({
+    kind: 'succeeded',
+    outputText: JSON.stringify(input),
+  });
+});
+
+test('ringback.sleep tells how long it slept', async () => {
+  expect(await runDiagnostic('ringback.sleep', { ms: 0 })).toMatchObject({ outputText: '{"slept_ms":0}' });
+});
+
+test('ringback.sleep has time for its longest sleep', () => {
+  expect(types.get('ringback.sleep')!.timeoutMs).toBeGreaterThan(3_600_000);
+});
+
+test('ringback.sleep wakes when the worker shuts down', async () => {
+  const { run } = types.get('ringback.sleep')!;
+  const asleep = Promise.resolve(run({ input: { ms: 3_600_000 }, signal: AbortSignal.abort() } as never));
+  await expect(asleep).rejects.toMatchObject({ name: 'AbortError' });
+});
+
+test.each([
+  [0, ['succeeded']],
+  [2, ['failed', 'failed', 'succeeded']],
+])('ringback.fail with times %d: %j', async (times, kinds) => {
+  const outcomes = await Promise.all(kinds.map((_, index) => runDiagnostic('ringback.fail', { times }, index + 1)));
+  expect(outcomes.map(({ kind }) => kind)).toEqual(kinds);
+  expect(outcomes.at(-1)).toMatchObject({ outputText: `{"runs":${times + 1}}` });
+  expect(outcomes.slice(0, -1).every((outcome) => outcome.kind === 'failed' && outcome.retryable)).toBe(true);
+});
+
+test.each([
+  ['ringback.sleep', {}],
+  ['ringback.sleep', { ms: -1 }],
+  ['ringback.sleep', { ms: 1.5 }],
+  ['ringback.sleep', { ms: 3_600_001 }],
+  ['ringback.sleep', { ms: 1, extra: 1 }],
+  ['ringback.fail', { times: 101 }],
+  ['ringback.fail', { times: '1' }],
+  ['ringback.fail', null],
+])('%s refuses %j', async (type, input) => {
+  expect(await runDiagnostic(type, input)).toMatchObject({ error: { code: 'invalid_input' }, retryable: false });
+});
