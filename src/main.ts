@@ -5,7 +5,7 @@ import { keepSecrets } from '#embedded/kept-secrets.ts';
 import { startEmbeddedPostgres } from '#embedded/postgres.ts';
 import { ConfigFileError } from '#jobs/load-config.ts';
 import { createLogger, flush, type Logger } from './log.ts';
-import { type Service, type ServiceDeps, startService } from './service.ts';
+import { type Service, type ServiceDeps, StartError, startService } from './service.ts';
 import { greeting } from './greeting.ts';
 
 interface Installation extends Pick<ServiceDeps, 'database' | 'secretKeys' | 'bootstrapKey'> {
@@ -67,12 +67,14 @@ async function main(): Promise<void> {
 
 /** Faults that the person who starts the service can mend: said plainly, without a stack. */
 function isForPeople(error: unknown): error is Error {
-  return error instanceof ConfigError || error instanceof ConfigFileError || error instanceof EmbeddedPostgresError;
+  return [ConfigError, ConfigFileError, EmbeddedPostgresError, StartError].some((kind) => error instanceof kind);
 }
 
 try {
   await main();
+  // A handler that did not listen to its signal must not keep the process.
+  process.exit(0);
 } catch (error) {
   console.error(isForPeople(error) ? `ringback: ${error.message}` : error);
-  process.exitCode = 1;
+  process.exit(1);
 }

@@ -21,18 +21,20 @@ export interface Execution {
   };
   /** Aborts when the process shuts down and will not wait any longer. */
   readonly shutdown: AbortSignal;
+  /** Aborts when the lease was lost: another worker runs the job, this run's end will be refused. */
+  readonly leaseLost: AbortSignal;
 }
 
 /** Inline results only, for now: larger ones would make every status heavy. */
 const MAX_OUTPUT_BYTES = 1024 * 1024;
 
 /**
- * Runs a handler once, to an outcome; never throws. On timeout and on shutdown the handler's signal aborts and the
+ * Runs a handler once, to an outcome; never throws. On timeout, shutdown and loss of the lease the handler's signal aborts and the
  * outcome stands at once: a handler that does not listen keeps running, but nobody waits for it.
  */
 export async function execute(execution: Execution): Promise<RunOutcome> {
-  const { jobType, shutdown } = execution;
-  if (shutdown.aborted) return { kind: 'released' };
+  const { jobType, shutdown, leaseLost } = execution;
+  if (shutdown.aborted || leaseLost.aborted) return { kind: 'released' };
   const abort = new AbortController();
   const ended = Promise.withResolvers<RunOutcome>();
   const timer = setTimeout(() => {
@@ -40,11 +42,14 @@ export async function execute(execution: Execution): Promise<RunOutcome> {
     ended.resolve({ kind: 'timed_out', error: { code: 'timeout', message } });
     abort.abort(new DOMException(message, 'TimeoutError'));
   }, jobType.timeoutMs);
-  const onShutdown = () => {
+  const release = (reason: string) => {
     ended.resolve({ kind: 'released' });
-    abort.abort(new DOMException('The worker is shutting down.', 'AbortError'));
+    abort.abort(new DOMException(reason, 'AbortError'));
   };
+  const onShutdown = () => release('The worker is shutting down.');
+  const onLeaseLost = () => release('The lease was lost: another worker runs the job.');
   shutdown.addEventListener('abort', onShutdown, { once: true });
+  leaseLost.addEventListener('abort', onLeaseLost, { once: true });
   try {
     return await Promise.race([checkAndCall(execution, abort.signal), ended.promise]);
   } finally {

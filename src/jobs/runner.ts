@@ -112,9 +112,10 @@ export class Runner {
 
   async #work({ item, job }: ClaimedRun): Promise<void> {
     const { log, types, publicUrl } = this.#deps;
-    this.#leases.hold(item);
+    const leaseLost = new AbortController();
+    this.#leases.hold(item, () => leaseLost.abort());
     try {
-      const { outcome, progress } = await this.#execute(job);
+      const { outcome, progress } = await this.#execute(job, leaseLost.signal);
       const maxRuns = types.get(job.type)?.maxRuns ?? UNKNOWN_TYPE_MAX_RUNS;
       const end = decideRunEnd({ ...job, progress }, outcome, {
         maxRuns,
@@ -146,7 +147,10 @@ export class Runner {
   }
 
   /** Also answers the last progress reported: it is written with the run's end, however late it came. */
-  async #execute(job: ClaimedJob): Promise<{ outcome: RunOutcome; progress: JobProgress | null }> {
+  async #execute(
+    job: ClaimedJob,
+    leaseLost: AbortSignal,
+  ): Promise<{ outcome: RunOutcome; progress: JobProgress | null }> {
     const { db, log, types } = this.#deps;
     const refused = (error: JobError, retryable: boolean) => ({
       outcome: { kind: 'failed' as const, error, retryable },
@@ -174,6 +178,7 @@ export class Runner {
         run: { id: job.runId, number: job.runCount },
       },
       shutdown: this.#shutdown.signal,
+      leaseLost,
     });
     progress.end();
     return { outcome, progress: progress.latest };

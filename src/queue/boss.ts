@@ -38,8 +38,8 @@ export function createBoss(url: string, options: { migrate: boolean; onError: (e
 /** Installs or upgrades pg-boss's schema and the queues. Call it under the migration lock. */
 export async function installQueues(url: string, names: readonly string[]): Promise<void> {
   const boss = createBoss(url, { migrate: true, onError: () => undefined });
-  await boss.start();
   try {
+    await boss.start();
     for (const name of names) {
       await boss.createQueue(name, QUEUE_OPTIONS);
     }

@@ -77,7 +77,7 @@ export class ClaimLoop<Claimed> {
     // What ends together frees its places one after the other in this turn of the event loop: claim for all of them.
     await nextTurn();
     if (!this.#running) return;
-    const limit = this.#options.concurrency - this.#underWay.size;
+    const limit = roundDown(this.#options.concurrency - this.#underWay.size);
     let pauseMs = this.#options.pollMs;
     if (this.#appointment <= Date.now()) this.#appointment = Number.POSITIVE_INFINITY;
     try {
@@ -108,4 +108,13 @@ export class ClaimLoop<Claimed> {
     this.#timerAt = at;
     this.#timer = setTimeout(() => this.wake(), Math.max(0, at - Date.now()));
   }
+}
+
+/**
+ * To 1, 2, 3, 4, 6, 8, 12, 16, 24 ...: pg-boss writes the limit into its statement's text, each text is prepared for
+ * itself on every connection, and a hundred plans of one statement would be kept.
+ */
+function roundDown(places: number): number {
+  const power = 2 ** Math.floor(Math.log2(places));
+  return places >= 1.5 * power ? Math.floor(1.5 * power) : power;
 }

@@ -50,9 +50,10 @@ export class ItemQueue<Data extends object> {
     return affected(await this.#boss.deleteJob(this.name, refs as ItemRef[], { db: onConnection(sql) }));
   }
 
-  /** Renews leases. */
-  async touch(sql: Connection, refs: readonly ItemRef[]): Promise<void> {
-    if (refs.length > 0) await this.#boss.touch(this.name, refs as ItemRef[], { db: onConnection(sql) });
+  /** Renews leases; answers how many were still ours. */
+  async touch(sql: Connection, refs: readonly ItemRef[]): Promise<number> {
+    if (refs.length === 0) return 0;
+    return affected(await this.#boss.touch(this.name, refs as ItemRef[], { db: onConnection(sql) }));
   }
 
   /**

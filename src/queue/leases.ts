@@ -10,7 +10,7 @@ export class Leases {
   readonly #queue: ItemQueue<object>;
   readonly #sql: Connection;
   readonly #onError: (error: unknown) => void;
-  readonly #held = new Map<ItemRef, number>();
+  readonly #held = new Map<ItemRef, { readonly since: number; readonly onLost: () => void }>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(queue: ItemQueue<object>, sql: Connection, onError: (error: unknown) => void) {
@@ -27,8 +27,9 @@ export class Leases {
     clearInterval(this.#timer);
   }
 
-  hold(ref: ItemRef): void {
-    this.#held.set(ref, Date.now());
+  /** `onLost` is called when somebody else has the item by now; what is done with it will be refused. */
+  hold(ref: ItemRef, onLost: () => void = () => undefined): void {
+    this.#held.set(ref, { since: Date.now(), onLost });
   }
 
   drop(ref: ItemRef): void {
@@ -37,11 +38,20 @@ export class Leases {
 
   async #renew(): Promise<void> {
     const before = Date.now() - RENEW_MS / 2;
-    const refs = [...this.#held].filter(([, since]) => since < before).map(([ref]) => ref);
+    const refs = [...this.#held].filter(([, { since }]) => since < before).map(([ref]) => ref);
     try {
-      await this.#queue.touch(this.#sql, refs);
+      if ((await this.#queue.touch(this.#sql, refs)) < refs.length) await this.#findLost(refs);
     } catch (error) {
       this.#onError(error);
+    }
+  }
+
+  /** One by one, because a renewal of many only says how many there were. What ended meanwhile is held no more. */
+  async #findLost(refs: readonly ItemRef[]): Promise<void> {
+    for (const ref of refs) {
+      const held = this.#held.get(ref);
+      if (held === undefined || (await this.#queue.touch(this.#sql, [ref])) === 1) continue;
+      if (this.#held.delete(ref)) held.onLost();
     }
   }
 }

@@ -34,7 +34,12 @@ export async function installQueueSchema(url: string): Promise<void> {
 /** @param url any connection to the database; pg-boss keeps two for its own bookkeeping */
 export async function openQueues(url: string, onError: (error: Error) => void): Promise<Queues> {
   const boss: PgBoss = createBoss(url, { migrate: false, onError });
-  await boss.start();
+  try {
+    await boss.start();
+  } catch (error) {
+    await boss.stop({ graceful: false });
+    throw error;
+  }
   return {
     runs: new ItemQueue<RunItem>(boss, RUN_QUEUE),
     deliveries: new ItemQueue<DeliveryItem>(boss, DELIVERY_QUEUE),

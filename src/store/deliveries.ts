@@ -88,6 +88,7 @@ export async function recordInterrupted(tx: Transaction, lost: readonly LostClai
     WITH lost AS MATERIALIZED (
       SELECT * FROM json_to_recordset(${JSON.stringify(lost)}::text::json) AS lost (
         "accountId" text, "deliveryId" text, "attemptId" text, "workerId" text, now timestamptz)
+      WHERE "deliveryId" LIKE 'dlv\\_%' -- FEW_ROWS
     ), delivery AS (
       UPDATE ringback.deliveries AS delivery SET attempt_count = attempt_count + 1, updated_at = lost.now
       FROM lost

@@ -67,11 +67,15 @@ export async function rotateSecret(
   rotation: { accountId: AccountId; endpointId: EndpointId; secret: NewSecret; graceEndsAt: Date; now: Date },
 ): Promise<void> {
   const { accountId, endpointId, secret, graceEndsAt, now } = rotation;
-  await sql`
-    WITH expiring AS (
+  await sql.begin(async (tx) => {
+    // Of two rotations at once the second must see the first's secret, or two would never expire.
+    await tx`
+      SELECT FROM ringback.endpoints WHERE account_id = ${accountId} AND id = ${endpointId} FOR UPDATE`;
+    await tx`
       UPDATE ringback.endpoint_secrets SET expires_at = ${graceEndsAt}
-      WHERE account_id = ${accountId} AND endpoint_id = ${endpointId} AND expires_at IS NULL
-    )
-    INSERT INTO ringback.endpoint_secrets (account_id, id, endpoint_id, key_id, ciphertext, created_at)
-    VALUES (${accountId}, ${secret.id}, ${endpointId}, ${secret.keyId}, ${secret.ciphertext}, ${now})`;
+      WHERE account_id = ${accountId} AND endpoint_id = ${endpointId} AND expires_at IS NULL`;
+    await tx`
+      INSERT INTO ringback.endpoint_secrets (account_id, id, endpoint_id, key_id, ciphertext, created_at)
+      VALUES (${accountId}, ${secret.id}, ${endpointId}, ${secret.keyId}, ${secret.ciphertext}, ${now})`;
+  });
 }

@@ -115,7 +115,8 @@ export async function recordLostRuns(
       job.run_started_at, lost.now
     FROM json_to_recordset(${JSON.stringify(lost)}::text::json) AS lost ("accountId" text, "jobId" text, now timestamptz)
     JOIN ringback.jobs AS job ON job.account_id = lost."accountId" AND job.id = lost."jobId"
-    WHERE job.run_id IS NOT NULL`;
+    WHERE job.run_id IS NOT NULL AND lost."jobId" LIKE 'job\\_%' -- FEW_ROWS
+    `;
 }
 
 /** How one run ended, and what becomes of its job: over (with an event), or to be run again. */

@@ -80,7 +80,10 @@ describe('a callback', () => {
       expect(json.items).toMatchObject([{ status: 'delivered', attempts: 3, next_attempt_at: null }]);
       return json.items[0];
     });
-    expect(delivery).toMatchObject({ event_id: calls[0]!.headers['webhook-id'], endpoint_id: job.callback.endpoint_id });
+    expect(delivery).toMatchObject({
+      event_id: calls[0]!.headers['webhook-id'],
+      endpoint_id: job.callback.endpoint_id,
+    });
     const { json } = await ask('GET', `/v1/deliveries/${delivery.id}/attempts`);
     expect(json.items).toMatchObject([
       { number: 1, outcome: 'rejected', response: { status: 500, body: 'not now' } },

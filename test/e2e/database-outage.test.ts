@@ -27,7 +27,7 @@ async function outlast({ logs }: RunningService, role: 'runner' | 'courier', cla
   await eventually(() => expect(failed()).toBeGreaterThanOrEqual(before + claims), 30_000);
 }
 
-describe('while the database cannot be reached', { timeout: 60_000 }, () => {
+describe('while the database cannot be reached', { timeout: 90_000 }, () => {
   it('every route that needs it answers 503 with when to come back; the process is alive but not ready', async () => {
     const { service, proxy } = await startCuttable();
     const { request } = service;
@@ -58,7 +58,7 @@ describe('while the database cannot be reached', { timeout: 60_000 }, () => {
     await eventually(async () => expect((await request('GET', '/readyz')).status).toBe(200));
     const job = await submit(request, { type: 'ringback.echo', input: 'back' });
     expect(await untilDone(request, job.id)).toMatchObject({ output: 'back' });
-    await service.stop();
+    expect(service.noise).toEqual([]);
   });
 
   it('connections that break while they are being opened cost an answer, not the process', async () => {
@@ -95,7 +95,8 @@ describe('while the database cannot be reached', { timeout: 60_000 }, () => {
     const answers = await Promise.all(submissions);
     await proxy.restore();
     for (const answer of answers) if (answer.status !== 202) expectProblem(answer, 'database_unavailable');
-    for (const { status, json } of answers) if (status === 202) await untilDone(service.request, json.id);
+    // A claim whose answer was cut off is found by its lease, which runs out.
+    for (const { status, json } of answers) if (status === 202) await untilDone(service.request, json.id, 50_000);
     const halves = await database.sql`
       SELECT job.id FROM ringback.jobs AS job
       WHERE NOT EXISTS (SELECT FROM ringback.events WHERE job_id = job.id AND type = 'job.queued')`;
@@ -103,11 +104,11 @@ describe('while the database cannot be reached', { timeout: 60_000 }, () => {
     // Those that were stored although their answer said 503 run as well.
     await eventually(async () => {
       expect([...(await database.sql`SELECT id, status FROM ringback.jobs WHERE status <> 'succeeded'`)]).toEqual([]);
-    }, 40_000);
+    }, 50_000);
   });
 });
 
-describe('stopping the service', { timeout: 60_000 }, () => {
+describe('stopping the service', { timeout: 90_000 }, () => {
   it('takes no longer because the database is away', async () => {
     const { service, proxy } = await startCuttable({ RINGBACK_SHUTDOWN_TIMEOUT_MS: '2000' });
     await proxy.cut();
@@ -125,7 +126,7 @@ describe('stopping the service', { timeout: 60_000 }, () => {
   });
 });
 
-describe('after an outage', { timeout: 60_000 }, () => {
+describe('after an outage', { timeout: 90_000 }, () => {
   it('jobs go on, what ended meanwhile is stored once, and no lease had to run out for it', async () => {
     const { service, proxy } = await startCuttable({ RINGBACK_RUNNER_CONCURRENCY: '20' });
     const { request } = service;
@@ -153,7 +154,10 @@ describe('after an outage', { timeout: 60_000 }, () => {
     }
     for (const { id } of waiting) expect(await untilDone(request, id)).toMatchObject({ status: 'succeeded', runs: 1 });
     await receiver.waitFor(40);
-    await service.stop();
+    await eventually(async () => {
+      const open = await database.sql`SELECT id FROM ringback.deliveries WHERE status <> 'delivered'`;
+      expect([...open]).toEqual([]);
+    });
     expect(receiver.requests).toHaveLength(40);
   });
 

@@ -45,7 +45,9 @@ describe('a service that is killed with work at every stage', { timeout: 120_000
   it('loses nothing: what was acknowledged ends once, what was seen is on record', async () => {
     const receiver = await startReceiver();
     // The first ones hang until the kill, some fail, the rest succeed.
-    receiver.script(...Array.from({ length: 90 }, (_, n) => (n % 3 === 0 ? 'hang' : { status: n % 3 === 1 ? 500 : 200 })));
+    receiver.script(
+      ...Array.from({ length: 90 }, (_, n) => (n % 3 === 0 ? 'hang' : { status: n % 3 === 1 ? 500 : 200 })),
+    );
     const env = { RINGBACK_CALLBACK_SCHEDULE: '0s,300ms,600ms,1s,1s,1s', RINGBACK_RUNNER_CONCURRENCY: '40' };
     const first = await startService({ databaseUrl: database.url, env });
     const ids = await Promise.all(

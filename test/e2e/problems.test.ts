@@ -45,7 +45,10 @@ const PROVOKED: Record<ProblemCode, Provoked | { readonly elsewhere: string }> =
   endpoint_not_found: { by: () => ask('GET', `/v1/endpoints/ep_${UNKNOWN}`), saying: new RegExp(`ep_${UNKNOWN}`) },
   delivery_not_found: { by: () => ask('GET', `/v1/deliveries/dlv_${UNKNOWN}`), saying: new RegExp(`dlv_${UNKNOWN}`) },
   method_not_allowed: { by: () => ask('DELETE', '/v1/jobs'), saying: /DELETE.*GET/ },
-  job_not_finished: { by: () => resultOf({ type: 'ringback.sleep', input: { ms: 600_000 } }), saying: /Ask again in \d/ },
+  job_not_finished: {
+    by: () => resultOf({ type: 'ringback.sleep', input: { ms: 600_000 } }),
+    saying: /Ask again in \d/,
+  },
   no_result: { by: () => resultOfFailed(), saying: /failed/ },
   body_too_large: {
     by: () => ask('POST', '/v1/jobs', { ...echo, input: 'x'.repeat(1_048_576) }),
@@ -76,12 +79,15 @@ const PROVOKED: Record<ProblemCode, Provoked | { readonly elsewhere: string }> =
 
 describe('a problem', () => {
   const codes = Object.keys(PROBLEMS) as ProblemCode[];
-  it.each(codes.filter((code) => 'by' in PROVOKED[code]))('%s is met over HTTP as the catalogue has it', async (code) => {
-    const { by, saying, at } = PROVOKED[code] as Provoked;
-    const document = expectProblem(await by(), code);
-    expect(document.detail).toMatch(saying);
-    expect(document.errors?.map(({ path }: { path: string }) => path)).toEqual(at);
-  });
+  it.each(codes.filter((code) => 'by' in PROVOKED[code]))(
+    '%s is met over HTTP as the catalogue has it',
+    async (code) => {
+      const { by, saying, at } = PROVOKED[code] as Provoked;
+      const document = expectProblem(await by(), code);
+      expect(document.detail).toMatch(saying);
+      expect(document.errors?.map(({ path }: { path: string }) => path)).toEqual(at);
+    },
+  );
 
   it('names what is near in a member of its own', async () => {
     const { json } = await ask('POST', '/v1/jobs', { ...echo, type: 'ringback.ecko' });
@@ -106,7 +112,10 @@ describe('a problem', () => {
 
 describe('a key', () => {
   const withHeader = async (authorization: string | undefined) => {
-    const response = await fetch(`${service.url}/v1/jobs`, authorization === undefined ? {} : { headers: { authorization } });
+    const response = await fetch(
+      `${service.url}/v1/jobs`,
+      authorization === undefined ? {} : { headers: { authorization } },
+    );
     const text = await response.text();
     return { status: response.status, headers: response.headers, text, json: JSON.parse(text) };
   };

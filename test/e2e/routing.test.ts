@@ -15,13 +15,21 @@ const raw = (requestLine: string, ...headers: string[]) =>
   sendRaw(service.url, [`${requestLine} HTTP/1.1`, 'host: x', ...headers, '', ''].join('\r\n'));
 
 describe('a path', () => {
-  it.each(['/', '/v1', '/v1/', '/v1/job', '/v1/jobs/', '//v1/jobs', '/v1/jobs/%2e%2e', '/V1/jobs', '/v1/jobs/x/y/z', '/%00'])(
-    'that no route has is a problem: %s',
-    async (path) => {
-      const answer = await raw(`GET ${path}`, `authorization: Bearer ${key}`);
-      expectProblem(answer, 'route_not_found');
-    },
-  );
+  it.each([
+    '/',
+    '/v1',
+    '/v1/',
+    '/v1/job',
+    '/v1/jobs/',
+    '//v1/jobs',
+    '/v1/jobs/%2e%2e',
+    '/V1/jobs',
+    '/v1/jobs/x/y/z',
+    '/%00',
+  ])('that no route has is a problem: %s', async (path) => {
+    const answer = await raw(`GET ${path}`, `authorization: Bearer ${key}`);
+    expectProblem(answer, 'route_not_found');
+  });
 
   it('says nothing to a stranger about the routes under /v1', async () => {
     for (const path of ['/v1/jobs', '/v1/nothing']) expectProblem(await raw(`GET ${path}`), 'unauthenticated');
@@ -108,7 +116,10 @@ describe('what is no HTTP/1.1', () => {
     ['the start of TLS', Buffer.from('160301020001000001fc0303', 'hex')],
     ['a NUL in a header', 'GET /healthz HTTP/1.1\r\nhost: x\r\nx: a\0b\r\n\r\n'],
     ['two lengths', 'POST /v1/jobs HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n'],
-    ['a length beside chunks', 'POST /v1/jobs HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n'],
+    [
+      'a length beside chunks',
+      'POST /v1/jobs HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n',
+    ],
     ['a chunk of no number', 'POST /healthz HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n'],
     ['no host', 'GET /healthz HTTP/1.1\r\n\r\n'],
     ['two hosts', 'GET /healthz HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n'],
@@ -119,7 +130,12 @@ describe('what is no HTTP/1.1', () => {
   });
 
   it('is a problem too when it expects what nobody can meet', async () => {
-    const answer = await raw('POST /v1/jobs', `authorization: Bearer ${key}`, 'expect: the-impossible', 'content-length: 0');
+    const answer = await raw(
+      'POST /v1/jobs',
+      `authorization: Bearer ${key}`,
+      'expect: the-impossible',
+      'content-length: 0',
+    );
     expect(answer.status).toBeGreaterThanOrEqual(400);
     expect(answer.headers.get('content-type')).toBe('application/problem+json');
   });

@@ -4,6 +4,7 @@ import type { AttemptResult } from '#domain/attempt.ts';
 import { mintSecret } from '#domain/endpoint.ts';
 import { type AccountId, type EndpointId, type JobId, newId, timeOf, type WorkerId } from '#domain/ids.ts';
 import { FINAL_JOB_EVENT_TYPES } from '#domain/job.ts';
+import type { Result } from '#domain/problem.ts';
 import { parseSecretKey, type SecretKey } from '#domain/secret-box.ts';
 import { ensureApiKey } from '#store/accounts.ts';
 import type { Database, Transaction } from '#store/database.ts';
@@ -29,6 +30,12 @@ export const WORKER: WorkerId = newId('wrk', Date.now());
 export async function inTransaction<T>({ sql }: Database, work: (tx: Transaction) => Promise<T>): Promise<T> {
   const { value } = await sql.begin(async (tx) => ({ value: await work(tx) }));
   return value;
+}
+
+/** What a use case answered, when it did not refuse. */
+export function accepted<T>(result: Result<T>): T {
+  if (!result.ok) throw new Error(`refused: ${result.code}, ${result.detail}`);
+  return result.value;
 }
 
 export interface Account {

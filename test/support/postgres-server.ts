@@ -4,6 +4,7 @@ import { request } from 'node:http';
 import { homedir, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '#embedded/postgres.ts';
+import { identify } from '#embedded/processes.ts';
 
 /** A PostgreSQL for one run of the tests. */
 export interface TestServer {
@@ -98,13 +99,26 @@ async function startEmbedded(reason: string): Promise<TestServer> {
   };
 }
 
-/** For a run that is interrupted: an exit handler cannot wait for anything. */
+const KILL_TIMEOUT_MS = 5000;
+
+/** For a run that is interrupted: an exit handler cannot await anything. */
 function killAndRemove(server: EmbeddedPostgres, directories: readonly string[]): void {
-  try {
-    const pid = Number(readFileSync(join(server.clusterDir, 'postmaster.pid'), 'utf8').split('\n')[0]);
+  const pid = postmasterOf(server);
+  if (pid !== undefined) {
     process.kill(pid, 'SIGQUIT');
-  } catch {
-    // It has ended already.
+    const deadline = performance.now() + KILL_TIMEOUT_MS;
+    const nobody = new Int32Array(new SharedArrayBuffer(4));
+    while (identify(pid) !== undefined && performance.now() < deadline) Atomics.wait(nobody, 0, 0, 20);
   }
-  for (const directory of directories) rmSync(directory, { recursive: true, force: true, maxRetries: 3 });
+  for (const directory of directories) rmSync(directory, { recursive: true, force: true });
+}
+
+/** Undefined when it has ended already. */
+function postmasterOf({ clusterDir }: EmbeddedPostgres): number | undefined {
+  try {
+    const pid = Number(readFileSync(join(clusterDir, 'postmaster.pid'), 'utf8').split('\n')[0]);
+    return identify(pid)?.pid;
+  } catch {
+    return undefined;
+  }
 }

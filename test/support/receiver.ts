@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http';
+import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { onTestFinished } from 'vitest';
 import { eventually } from './eventually.ts';
@@ -47,14 +47,15 @@ export async function startReceiver(): Promise<Receiver> {
   let usual: Answer = { status: 200, body: 'ok' };
   let handedOut = 0;
 
-  const server = createServer(async (request, response) => {
+  const receive = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const chunks = await request.toArray().catch(() => undefined);
     if (chunks === undefined) return; // cut off while it was still sending
     const body = Buffer.concat(chunks as Buffer[]);
     const { method = '', url: path = '', headers } = request;
     requests.push({ method, path, headers, body, json: parse(body), receivedAt: new Date() });
     reply(response, scripted.shift() ?? usual);
-  });
+  };
+  const server = createServer((request, response) => void receive(request, response));
   server.on('connection', (socket) => {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket)).on('error', () => {});

@@ -23,7 +23,8 @@ const URL_FORM = 'should be postgres://user:password@host:port/database';
 const ROLES = 'should be a comma-separated list of api, runner, courier, keeper';
 const KEYS = 'should be 32 bytes in base64 or hex; several, separated by commas, the first encrypts';
 const API_KEY = 'should be rbk_ and 8 to 200 letters, digits, - or _';
-const CIDRS = 'should be a comma-separated list, each an address or CIDR range such as 10.0.0.0/8, fd00::/8 or 192.0.2.7, with no bits set after the prefix';
+const CIDRS =
+  'should be a comma-separated list, each an address or CIDR range such as 10.0.0.0/8, fd00::/8 or 192.0.2.7, with no bits set after the prefix';
 const PORTS = 'should be a comma-separated list of ports';
 const FLAG = 'should be 0 or 1';
 const SCHEDULE = 'should be a comma-separated list of durations such as 0s,5s,5m,2h';
@@ -44,7 +45,11 @@ test.each([
   ['RINGBACK_EGRESS_PORTS', ['0', '65536', '443-8443', 'https', '443,x'], PORTS],
   ['RINGBACK_DIAGNOSTICS', ['true', 'on', ' 1'], FLAG],
   ['RINGBACK_CALLBACK_SCHEDULE', ['5', '5 s', '-5s', '1.5h', '5s,x', '1w', '5S'], SCHEDULE],
-  ['RINGBACK_CALLBACK_SCHEDULE', [',', Array(51).fill('1s').join()], 'should have 1 to 50 durations, the first of them 0s'],
+  [
+    'RINGBACK_CALLBACK_SCHEDULE',
+    [',', Array(51).fill('1s').join()],
+    'should have 1 to 50 durations, the first of them 0s',
+  ],
   ['RINGBACK_CALLBACK_TIMEOUT_MS', ['99', '120001', '15s'], 'should be a whole number from 100 to 120000'],
   ['RINGBACK_RUNNER_CONCURRENCY', ['0', '10001', 'many'], 'should be a whole number from 1 to 10000'],
   ['RINGBACK_COURIER_CONCURRENCY', ['0', '10001'], 'should be a whole number from 1 to 10000'],

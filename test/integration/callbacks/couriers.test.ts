@@ -1,11 +1,10 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { type AccountId, uuidOf } from '#domain/ids.ts';
 import { findDelivery, listAttempts } from '#store/delivery-reads.ts';
 import type { DueDelivery } from '#store/deliveries.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
-import { type MadeEndpoint, makeAccount, makeDelivery, makeEndpoint, SECRET_KEYS } from '../../support/fixtures.ts';
-import { useQueues } from '../../support/queues.ts';
+import { makeAccount, makeEndpoint, SECRET_KEYS } from '../../support/fixtures.ts';
+import { queueDelivery, useQueues } from '../../support/queues.ts';
 import { startReceiver } from '../../support/receiver.ts';
 import { startService } from '../../support/service.ts';
 import { startCourier } from '../../support/workers.ts';
@@ -18,14 +17,6 @@ beforeEach(async () => {
 });
 
 const parts = () => ({ database, queues: queues.get() });
-
-async function queueDelivery(accountId: AccountId, endpoint: MadeEndpoint): Promise<DueDelivery> {
-  const due = await makeDelivery(database.db, accountId, endpoint);
-  const { id: deliveryId, eventId, endpointId } = due;
-  const item = { id: uuidOf(deliveryId), data: { accountId, deliveryId, eventId, endpointId } };
-  await queues.get().deliveries.insert(database.sql, [item]);
-  return due;
-}
 
 const attempts = async ({ accountId, id }: DueDelivery) =>
   (await listAttempts(database.db, accountId, id)).map(({ number, outcome, workerId }) => ({
@@ -48,7 +39,7 @@ test('a courier killed between request and record leaves one interrupted attempt
   const receiver = await startReceiver();
   receiver.script('hang');
   const { accountId } = await makeAccount(database.db);
-  const due = await queueDelivery(accountId, await makeEndpoint(database.db, accountId, receiver.url));
+  const due = await queueDelivery(parts(), accountId, await makeEndpoint(database.db, accountId, receiver.url));
   const service = await startService({
     databaseUrl: database.url,
     env: {
@@ -77,10 +68,9 @@ test('a courier that was only slow is refused when it comes back, and its reques
   const receiver = await startReceiver();
   receiver.script('hang');
   const { accountId } = await makeAccount(database.db);
-  const due = await queueDelivery(accountId, await makeEndpoint(database.db, accountId, receiver.url));
-  const slow = startCourier(parts(), { timeoutMs: 1500 });
+  const due = await queueDelivery(parts(), accountId, await makeEndpoint(database.db, accountId, receiver.url));
+  const slow = startCourier(parts(), { timeoutMs: 1500, pollMs: 3_600_000 });
   await receiver.waitFor(1);
-  await slow.worker.loop.wake();
   await loseLeases();
   const quick = startCourier(parts());
   await untilDelivered(due);
@@ -100,7 +90,7 @@ describe('couriers', () => {
     const receiver = await startReceiver();
     const { accountId } = await makeAccount(database.db);
     const endpoint = await makeEndpoint(database.db, accountId, receiver.url);
-    const due = await Promise.all(Array.from({ length: 60 }, () => queueDelivery(accountId, endpoint)));
+    const due = await Promise.all(Array.from({ length: 60 }, () => queueDelivery(parts(), accountId, endpoint)));
     for (let count = 0; count < 3; count++) startCourier(parts());
     for (const one of due) await untilDelivered(one);
     const ids = receiver.requests.map(({ headers }) => headers['webhook-id'] as string);
@@ -112,8 +102,8 @@ describe('couriers', () => {
     slow.answerAll('hang');
     const { accountId } = await makeAccount(database.db);
     const stuck = await makeEndpoint(database.db, accountId, slow.url);
-    for (let count = 0; count < 3; count++) await queueDelivery(accountId, stuck);
-    const due = await queueDelivery(accountId, await makeEndpoint(database.db, accountId, quick.url));
+    for (let count = 0; count < 3; count++) await queueDelivery(parts(), accountId, stuck);
+    const due = await queueDelivery(parts(), accountId, await makeEndpoint(database.db, accountId, quick.url));
     startCourier(parts(), { concurrency: 4, timeoutMs: 3000, schedule: [0] });
     await slow.waitFor(3);
     await untilDelivered(due);
@@ -124,7 +114,7 @@ describe('couriers', () => {
     receiver.answerAll('hang');
     const { accountId } = await makeAccount(database.db);
     const endpoint = await makeEndpoint(database.db, accountId, receiver.url);
-    for (let count = 0; count < 5; count++) await queueDelivery(accountId, endpoint);
+    for (let count = 0; count < 5; count++) await queueDelivery(parts(), accountId, endpoint);
     startCourier(parts(), { concurrency: 2, timeoutMs: 500, schedule: [0] });
     await receiver.waitFor(2);
     const waiting = await database.sql`SELECT FROM pgboss.job WHERE state = 'created'`;
@@ -137,7 +127,7 @@ describe('couriers', () => {
     const receiver = await startReceiver();
     receiver.answerAll('hang');
     const { accountId } = await makeAccount(database.db);
-    const due = await queueDelivery(accountId, await makeEndpoint(database.db, accountId, receiver.url));
+    const due = await queueDelivery(parts(), accountId, await makeEndpoint(database.db, accountId, receiver.url));
     const { worker } = startCourier(parts(), { timeoutMs: 300, schedule: [0] });
     await receiver.waitFor(1);
     await worker.stop(60_000);

@@ -1,12 +1,10 @@
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { z } from 'zod';
-import { type AccountId, type JobId, newId, timeOf, uuidOf } from '#domain/ids.ts';
-import { findJob, listRuns } from '#store/job-reads.ts';
-import { type AnyJobDefinition, defineJob, type JobContext } from '../../../src/jobs/define.ts';
+import { newId, timeOf } from '#domain/ids.ts';
 import { Keeper } from '../../../src/keeper/keeper.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
-import { claimRun, inTransaction, insertJob, makeAccount } from '../../support/fixtures.ts';
+import { claimRun, inTransaction } from '../../support/fixtures.ts';
+import { endOfJob, jobType, readJob, runsOfJob, type SubmittedJob, submitJob } from '../../support/job-life.ts';
 import { memoryLog } from '../../support/log.ts';
 import { useQueues } from '../../support/queues.ts';
 import { startRunner } from '../../support/workers.ts';
@@ -18,34 +16,15 @@ beforeEach(async () => {
   await database.sql`DELETE FROM pgboss.job`;
 });
 
-type Handler = (context: JobContext<unknown>) => unknown;
-type Submitted = { accountId: AccountId; id: JobId };
-
-const type = (run: Handler, more: Partial<AnyJobDefinition> = {}): AnyJobDefinition => ({
-  ...defineJob({ type: 'test.job', input: z.unknown(), run: run as never }),
-  ...more,
-});
 const parts = () => ({ database, queues: queues.get() });
-
-async function submit(): Promise<Submitted> {
-  const { accountId } = await makeAccount(database.db);
-  const { id } = await insertJob(database.db, accountId);
-  await queues.get().runs.insert(database.sql, [{ id: uuidOf(id), data: { accountId, jobId: id } }]);
-  return { accountId, id };
-}
-
-const read = async ({ accountId, id }: Submitted) => (await findJob(database.db, accountId, id))!;
-const ended = (job: Submitted) =>
-  eventually(async () => {
-    const found = await read(job);
-    expect(found.finishedAt).not.toBeNull();
-    return found;
-  });
-const statuses = async ({ accountId, id }: Submitted) =>
-  (await listRuns(database.db, accountId, id)).map(({ number, status }) => [number, status]);
+const submit = () => submitJob(parts());
+const read = (job: SubmittedJob) => readJob(database, job);
+const ended = (job: SubmittedJob) => endOfJob(database, job);
+const statuses = async (job: SubmittedJob) =>
+  (await runsOfJob(database, job)).map(([number, status]) => [number, status]);
 
 /** A worker that claims the job and is never heard of again, for so long that its lease has run out. */
-async function claimAndDie(job: Submitted, earlierLost = false): Promise<void> {
+async function claimAndDie(job: SubmittedJob, earlierLost = false): Promise<void> {
   await inTransaction(database.db, async (tx) => {
     const [item] = await queues.get().runs.claim(tx, 1);
     expect(item?.data.jobId).toBe(job.id);
@@ -72,7 +51,7 @@ describe('a runner that stops', () => {
     const gate = Promise.withResolvers<void>();
     const started = Promise.withResolvers<void>();
     const { worker } = startRunner(parts(), [
-      type(async () => {
+      jobType(async () => {
         started.resolve();
         await gate.promise;
         return 'done';
@@ -89,7 +68,7 @@ describe('a runner that stops', () => {
     const job = await submit();
     const started = Promise.withResolvers<AbortSignal>();
     const { worker } = startRunner(parts(), [
-      type(({ signal }) => {
+      jobType(({ signal }) => {
         started.resolve(signal);
         return new Promise(() => {});
       }),
@@ -99,7 +78,7 @@ describe('a runner that stops', () => {
     expect(signal.aborted).toBe(true);
     expect(await statuses(job)).toEqual([[1, 'released']]);
     expect(await read(job)).toMatchObject({ status: 'in_progress', failureCount: 0, runId: null });
-    startRunner(parts(), [type(({ run: { number } }) => number, { maxRuns: 1 })]);
+    startRunner(parts(), [jobType(({ run: { number } }) => number, { maxRuns: 1 })]);
     expect(await ended(job)).toMatchObject({ status: 'succeeded', output: 2, failureCount: 0 });
     expect(await statuses(job)).toEqual([
       [1, 'released'],
@@ -108,7 +87,7 @@ describe('a runner that stops', () => {
   });
 
   test('takes nothing new', async () => {
-    const { worker } = startRunner(parts(), [type(() => null)]);
+    const { worker } = startRunner(parts(), [jobType(() => null)]);
     await worker.stop(0);
     const job = await submit();
     worker.loop.wake();
@@ -122,7 +101,7 @@ describe('a worker that died', () => {
     const job = await submit();
     await claimAndDie(job);
     expect(await keep()).toEqual(['run']);
-    const { worker } = startRunner(parts(), [type(({ run: { number } }) => number)]);
+    const { worker } = startRunner(parts(), [jobType(({ run: { number } }) => number)]);
     worker.loop.wake();
     expect(await ended(job)).toMatchObject({ status: 'succeeded', output: 2, failureCount: 1, runCount: 2 });
     expect(await statuses(job)).toEqual([
@@ -138,7 +117,7 @@ describe('a worker that died', () => {
     await keep();
     await claimAndDie(job, true);
     await keep();
-    startRunner(parts(), [type(() => expect.fail('it was run again'), { maxRuns: 2 })]);
+    startRunner(parts(), [jobType(() => expect.fail('it was run again'), { maxRuns: 2 })]);
     expect(await ended(job)).toMatchObject({ status: 'failed', error: { code: 'worker_lost' } });
     expect(await database.sql`SELECT FROM pgboss.job`).toHaveLength(0);
   });
@@ -149,12 +128,12 @@ describe('a worker that was only slow', () => {
   async function overtaken(firstEnds: Promise<unknown>) {
     const job = await submit();
     const signals: AbortSignal[] = [];
-    const handler = type(async ({ run: { number }, signal }) => {
+    const handler = jobType(async ({ run: { number }, signal }) => {
       signals.push(signal);
       if (number === 1) await firstEnds;
       return `run ${number}`;
     });
-    const first = startRunner(parts(), [handler]);
+    const first = startRunner(parts(), [handler], { pollMs: 3_600_000 });
     await eventually(() => expect(signals).toHaveLength(1));
     await lapse();
     await keep();
@@ -186,7 +165,7 @@ describe('a handler whose lease was lost', () => {
     const job = await submit();
     const started = Promise.withResolvers<AbortSignal>();
     startRunner(parts(), [
-      type(({ signal }) => {
+      jobType(({ signal }) => {
         started.resolve(signal);
         return new Promise(() => {});
       }),
@@ -208,7 +187,7 @@ describe('a handler whose lease was lost', () => {
 test('many runners share a queue, and run each job once', async () => {
   const jobs = await Promise.all(Array.from({ length: 60 }, submit));
   const runs = new Map<string, number>();
-  const counting = type(({ job: { id } }) => void runs.set(id, (runs.get(id) ?? 0) + 1));
+  const counting = jobType(({ job: { id } }) => void runs.set(id, (runs.get(id) ?? 0) + 1));
   for (let count = 0; count < 3; count++) startRunner(parts(), [counting]);
   for (const job of jobs) await ended(job);
   expect(new Set(runs.values())).toEqual(new Set([1]));

@@ -8,7 +8,7 @@ import { defineJob } from '../../../src/jobs/define.ts';
 import { JobTypes } from '../../../src/jobs/job-types.ts';
 import { type Submission, Submitter } from '../../../src/jobs/submit.ts';
 import { useDatabase } from '../../support/database.ts';
-import { makeAccount, makeEndpoint, SECRET_KEYS } from '../../support/fixtures.ts';
+import { accepted, makeAccount, makeEndpoint, SECRET_KEYS } from '../../support/fixtures.ts';
 import { useQueues } from '../../support/queues.ts';
 import { ALLOW_LOOPBACK, makeSubmitter } from '../../support/workers.ts';
 
@@ -109,14 +109,9 @@ describe('a submission', () => {
   test('is stored and queued before it is announced, and answers its row', async () => {
     const { accountId } = await makeAccount(database.db);
     const announced = Promise.withResolvers<void>();
-    const submitted = await submitter(announced.resolve).submit(accountId, {
-      type: 'test.strict',
-      input: { items: [{ 'a/b': 1 }] },
-      metadata: { order: '4711' },
-    });
+    const submission = { type: 'test.strict', input: { items: [{ 'a/b': 1 }] }, metadata: { order: '4711' } };
+    const { job, signingSecret } = accepted(await submitter(announced.resolve).submit(accountId, submission));
     await announced.promise;
-    if (!submitted.ok) return expect.fail(submitted.detail);
-    const { job, signingSecret } = submitted.value;
     expect(job).toEqual(await findJob(database.db, accountId, job.id));
     expect(signingSecret).toBeUndefined();
     expect(await database.sql`SELECT id::text, data FROM pgboss.job`).toEqual([
@@ -155,7 +150,7 @@ describe('many submissions at once', () => {
     const submitted = await Promise.all(
       Array.from({ length: 100 }, (_, n) => shared.submit(accountId, { type: 'test.anything', input: n })),
     );
-    const ids = submitted.map((result) => (result.ok ? result.value.job.id : expect.fail(result.detail)));
+    const ids = submitted.map((result) => accepted(result).job.id);
     const rows = await stored(accountId);
     expect(rows).toEqual(ids.toSorted().map((id) => ({ id, queued: true })));
     const inputs = await database.sql`SELECT input::text FROM ringback.jobs WHERE account_id = ${accountId}`;
@@ -190,7 +185,7 @@ describe('many submissions at once', () => {
         instances[n % 2]!.submit(accountId, { type: 'test.anything', input: n, callback }),
       ),
     );
-    const values = submitted.map((result) => (result.ok ? result.value : expect.fail(result.detail)));
+    const values = submitted.map(accepted);
     const endpoints = await database.sql`SELECT id, url FROM ringback.endpoints WHERE account_id = ${accountId}`;
     expect(endpoints).toMatchObject([{ url: 'http://127.0.0.1:8080/first' }]);
     const secrets = values.flatMap(({ signingSecret }) => signingSecret ?? []);
@@ -210,7 +205,7 @@ describe('many submissions at once', () => {
     const submitted = await Promise.all(
       accounts.map(({ accountId }) => shared.submit(accountId, { type: 'test.anything', input: 1, callback })),
     );
-    const secrets = submitted.map((result) => (result.ok ? result.value.signingSecret : undefined));
+    const secrets = submitted.map((result) => accepted(result).signingSecret);
     expect(new Set(secrets).size).toBe(2);
     expect(secrets).not.toContain(undefined);
   });
@@ -220,8 +215,8 @@ describe('many submissions at once', () => {
     const shared = submitter();
     const submission = { type: 'test.anything', input: 1, callback: { url: 'http://127.0.0.1:8080/again' } };
     for (const shown of [true, false, false]) {
-      const submitted = await shared.submit(accountId, submission);
-      expect(submitted.ok && submitted.value.signingSecret !== undefined).toBe(shown);
+      const { signingSecret } = accepted(await shared.submit(accountId, submission));
+      expect(signingSecret !== undefined).toBe(shown);
     }
     expect(await database.sql`SELECT FROM ringback.endpoints WHERE account_id = ${accountId}`).toHaveLength(1);
   });

@@ -12,7 +12,8 @@ function runDiagnostic(type: string, input: unknown, number = 1, more: Partial<E
     job: { id: 'job_1', type, accountId: 'acc_1' },
     run: { id: `run_${number}`, number },
   };
-  return execute({ jobType, input, context, shutdown: new AbortController().signal, ...more });
+  const never = new AbortController().signal;
+  return execute({ jobType, input, context, shutdown: never, leaseLost: never, ...more });
 }
 
 test('there are echo, fail and sleep, each with a description', () => {

@@ -31,6 +31,7 @@ export function run(definition: Partial<AnyJobDefinition>, more: Partial<Executi
       run: { id: 'run_1', number: 1 },
     },
     shutdown: new AbortController().signal,
+    leaseLost: new AbortController().signal,
     ...more,
   });
 }
