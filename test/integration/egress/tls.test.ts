@@ -1,4 +1,4 @@
-import https from 'node:https';
+import type https from 'node:https';
 import net from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { describe, expect, test } from 'vitest';
@@ -30,7 +30,7 @@ describe('over TLS', () => {
     const second = await sender.send(request(url));
     expect(second).toMatchObject({ outcome: 'delivered', timings: { dnsMs: null, connectMs: null, tlsMs: null } });
     expect(receiver.seen).toEqual(
-      Array(2).fill({ host: `receiver.test:${receiver.port}`, servername: 'receiver.test' }),
+      Array.from({ length: 2 }, () => ({ host: `receiver.test:${receiver.port}`, servername: 'receiver.test' })),
     );
     expect(receiver.connections()).toBe(1);
   });

@@ -11,5 +11,5 @@ const report = await startEmbeddedPostgres({ dataDir, durable: durability === 'd
     return { ok: false, pid: process.pid, code: error.code, message: error.message };
   },
 );
-console.log(JSON.stringify(report));
+process.stdout.write(`${JSON.stringify(report)}\n`);
 if (report.ok) setInterval(() => {}, 60_000);

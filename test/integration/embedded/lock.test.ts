@@ -21,7 +21,7 @@ describe('one data directory, several starters', { timeout: 60_000 }, () => {
   it('lets exactly one of two simultaneous first starts win', async () => {
     await using workspace = await Workspace.create();
     const holders = await Promise.all([workspace.hold(), workspace.hold()]);
-    const [winner] = holders.filter(({ report }) => report.ok);
+    const winner = holders.find(({ report }) => report.ok);
     const losers = holders.filter(({ report }) => !report.ok);
     expect(losers).toHaveLength(1);
     expect(losers[0]!.report.code).toBe('already_running');

@@ -114,7 +114,7 @@ describe('a callback URL, before its name is resolved', () => {
   test('may have 2,000 characters once normalised', () => {
     const longest = `https://example.com/${'x'.repeat(MAX_URL_LENGTH - 'https://example.com/'.length)}`;
     expect(reasonOf(longest, STRICT)).toBe('ok');
-    expect(reasonOf(`${longest}#${'fragments do not count'}`, STRICT)).toBe('ok');
+    expect(reasonOf(`${longest}#fragments do not count`, STRICT)).toBe('ok');
     expect(reasonOf(`${longest}x`, STRICT)).toBe('too_long');
     expect(reasonOf(`https://example.com/${'ü'.repeat(400)}`, STRICT)).toBe('too_long');
   });
