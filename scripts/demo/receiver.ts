@@ -26,7 +26,7 @@ export async function startReceiver(answers: readonly [number, ...number[]]): Pr
   let wake: (() => void) | undefined;
   const server = createServer((request, response) => {
     void text(request).then((body) => {
-      const answered = answers[Math.min(count++, answers.length - 1)];
+      const answered = answers[Math.min(count++, answers.length - 1)] ?? 200;
       response.writeHead(answered).end();
       arrivals.push({ headers: request.headers as Record<string, string>, body, answered });
       wake?.();

@@ -47,8 +47,10 @@ export async function listen(server: net.Server): Promise<Receiver> {
   };
 }
 
-export function listenHttp(onRequest: http.RequestListener): Promise<Receiver> {
-  return listen(http.createServer(onRequest));
+export function listenHttp(
+  onRequest: (incoming: http.IncomingMessage, response: http.ServerResponse) => unknown,
+): Promise<Receiver> {
+  return listen(http.createServer((incoming, response) => void onRequest(incoming, response)));
 }
 
 /** A server that answers whatever arrives first with these bytes, through `answer`. */

@@ -1,5 +1,5 @@
-import type https from 'node:https';
-import net from 'node:net';
+import https from 'node:https';
+import type net from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { describe, expect, test } from 'vitest';
 import { EXPIRED_CERTIFICATE, TEST_CERTIFICATE, TEST_KEY } from './certificates.ts';
