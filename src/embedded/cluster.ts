@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs';
 import { chown, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { program } from '#embedded/binaries.ts';
-import { EmbeddedPostgresError } from '#embedded/errors.ts';
-import type { Placement } from '#embedded/placement.ts';
-import { run } from '#embedded/processes.ts';
+import { program } from './binaries.ts';
+import { EmbeddedPostgresError } from './errors.ts';
+import type { Placement } from './placement.ts';
+import { run } from './processes.ts';
 
 /** The superuser, whom only this folder uses: the service is no superuser here, as it will not be one in production. */
 export const ADMIN = 'postgres';

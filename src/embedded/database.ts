@@ -1,5 +1,5 @@
 import postgres, { type Sql } from 'postgres';
-import { ADMIN } from '#embedded/cluster.ts';
+import { ADMIN } from './cluster.ts';
 
 const SERVICE = 'ringback';
 

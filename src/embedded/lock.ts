@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { identify, isAlive, type ProcessIdentity } from '#embedded/processes.ts';
+import { identify, isAlive, type ProcessIdentity } from './processes.ts';
 
 export interface HeldLock {
   /** Safe to call twice. */

@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { chmod, chown, mkdir, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { copyBinaries, findBinaries, tryBinaries, unusable, type WorkingBinaries } from '#embedded/binaries.ts';
-import { EmbeddedPostgresError } from '#embedded/errors.ts';
-import { type Identity, run } from '#embedded/processes.ts';
-import { serverUser } from '#embedded/run-as.ts';
-import { readState, type State } from '#embedded/state.ts';
+import { copyBinaries, findBinaries, tryBinaries, unusable, type WorkingBinaries } from './binaries.ts';
+import { EmbeddedPostgresError } from './errors.ts';
+import { type Identity, run } from './processes.ts';
+import { serverUser } from './run-as.ts';
+import { readState, type State } from './state.ts';
 
 /**
  * Where things go that the server's user could not reach where they are: started by root in a clone under /root

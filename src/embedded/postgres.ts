@@ -1,13 +1,13 @@
 import { mkdir, realpath, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { clusterExists, initCluster, readPostmasterNote } from '#embedded/cluster.ts';
-import { databaseUrl, ensureDatabase, isOurs } from '#embedded/database.ts';
-import { EmbeddedPostgresError, explainRefusal } from '#embedded/errors.ts';
-import { type HeldLock, tryLock } from '#embedded/lock.ts';
-import { place, type Placement } from '#embedded/placement.ts';
-import { identify, isAlive, servesCluster, waitUntil } from '#embedded/processes.ts';
-import { launch, logPath, READY_TIMEOUT_MS, type Server, stillStarting, stopServer } from '#embedded/server.ts';
-import { createPassword, readPassword, readState, type State, writeState } from '#embedded/state.ts';
+import { clusterExists, initCluster, readPostmasterNote } from './cluster.ts';
+import { databaseUrl, ensureDatabase, isOurs } from './database.ts';
+import { EmbeddedPostgresError, explainRefusal } from './errors.ts';
+import { type HeldLock, tryLock } from './lock.ts';
+import { place, type Placement } from './placement.ts';
+import { identify, isAlive, servesCluster, waitUntil } from './processes.ts';
+import { launch, logPath, READY_TIMEOUT_MS, type Server, stillStarting, stopServer } from './server.ts';
+import { createPassword, readPassword, readState, type State, writeState } from './state.ts';
 
 type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 

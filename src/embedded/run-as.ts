@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
-import { EmbeddedPostgresError } from '#embedded/errors.ts';
-import { type Identity, run } from '#embedded/processes.ts';
+import { EmbeddedPostgresError } from './errors.ts';
+import { type Identity, run } from './processes.ts';
 
 const USER = 'postgres';
 

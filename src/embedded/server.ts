@@ -4,12 +4,12 @@ import { chown, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Binaries, program } from '#embedded/binaries.ts';
-import { readPostmasterNote, serverArguments } from '#embedded/cluster.ts';
-import { EmbeddedPostgresError } from '#embedded/errors.ts';
-import type { Placement } from '#embedded/placement.ts';
-import { commandEnv, identify, isAlive, type ProcessIdentity, run, waitUntil } from '#embedded/processes.ts';
-import { isRoot } from '#embedded/run-as.ts';
+import { type Binaries, program } from './binaries.ts';
+import { readPostmasterNote, serverArguments } from './cluster.ts';
+import { EmbeddedPostgresError } from './errors.ts';
+import type { Placement } from './placement.ts';
+import { commandEnv, identify, isAlive, type ProcessIdentity, run, waitUntil } from './processes.ts';
+import { isRoot } from './run-as.ts';
 
 export interface Server {
   readonly process: ProcessIdentity;

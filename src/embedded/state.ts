@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { chown, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isRoot } from '#embedded/run-as.ts';
+import { isRoot } from './run-as.ts';
 
 /** What one start remembers for the next. */
 export interface State {
