@@ -12,6 +12,7 @@ import { createSender } from '#egress/send.ts';
 import { createApp } from '#http/app.ts';
 import { listen } from '#http/server.ts';
 import { JobQueries } from '#jobs/job-queries.ts';
+import type { JobTypes } from '#jobs/job-types.ts';
 import { loadJobTypes } from '#jobs/load-config.ts';
 import { Runner } from '#jobs/runner.ts';
 import { Submitter } from '#jobs/submit.ts';
@@ -48,85 +49,105 @@ const POLL_MS = 1000;
 
 /** Wires the parts and starts the roles. */
 export async function startService(deps: ServiceDeps): Promise<Service> {
-  const { config, log, database, secretKeys: keys } = deps;
+  const { config, log, database } = deps;
   const types = await loadJobTypes(config.configFile, { diagnostics: config.diagnostics });
   await migrateWhenReady(database.direct, log);
-
-  const workerId = newId('wrk', Date.now());
-  const onError = (error: unknown) => log.error({ err: error }, 'queue');
-  const db = openDatabase({
-    url: database.url,
-    applicationName: 'ringback',
-    max: config.databaseConnections,
-    pinPlans: !database.pooled,
-  });
-  const listener = openDatabase({ url: database.direct, applicationName: 'ringback-listen', max: 1, pinPlans: false });
-  const queues = await openQueues(database.url, onError);
-  const wakeUps = new WakeUps(db.sql, listener.sql, workerId, onError);
-  const announceRuns = () => wakeUps.announce(queues.runs.name);
-  const announceDeliveries = () => wakeUps.announce(queues.deliveries.name);
-  if (deps.bootstrapKey !== undefined) await ensureBootstrapKey(db, deps.bootstrapKey, new Date());
+  const parts = await openParts(deps);
+  if (deps.bootstrapKey !== undefined) await ensureBootstrapKey(parts.db, deps.bootstrapKey, new Date());
 
   const server = config.roles.has('api') ? await listen(config).catch(explainListen) : undefined;
   const publicUrl = config.publicUrl ?? server?.url ?? `http://localhost:${config.port}`;
-  const resolve = systemResolver();
-  const guard = createGuard({ policy: config.egress, resolve });
-  const sender = createSender({ policy: config.egress, resolve, userAgent: `Ringback/${VERSION}` });
-  const shared = { db, queues, workerId, log, pollMs: POLL_MS };
-  const runner = config.roles.has('runner')
-    ? new Runner({ ...shared, types, publicUrl, concurrency: config.runnerConcurrency, announceDeliveries })
-    : undefined;
-  const courier = config.roles.has('courier')
-    ? new Courier({
-        ...shared,
-        sender,
-        keys,
-        concurrency: config.courierConcurrency,
-        schedule: config.callbackSchedule,
-        timeoutMs: config.callbackTimeoutMs,
-      })
-    : undefined;
-  const keeper = config.roles.has('keeper')
-    ? new Keeper({ db, queues, log, announce: (queue) => wakeUps.announce(queue) })
-    : undefined;
-
-  if (runner !== undefined) wakeUps.register(queues.runs.name, runner.loop);
-  if (courier !== undefined) wakeUps.register(queues.deliveries.name, courier.loop);
-  await wakeUps.listen();
-  runner?.start();
-  courier?.start();
-  keeper?.start();
-  server?.serve(
-    createApp({
-      submitter: new Submitter({
-        db,
-        queues,
-        types,
-        guard,
-        keys,
-        announce: announceRuns,
-      }),
-      jobs: new JobQueries(db),
-      deliveries: new DeliveryQueries(db),
-      endpoints: new Endpoints({ db, guard, keys }),
-      keys: new ApiKeys(db),
-      types,
-      publicUrl,
-      maxBodyBytes: config.maxBodyBytes,
-      log,
-      version: VERSION,
-      isReady: () => answers(db),
-      isUnavailable,
-    }).fetch,
-  );
+  const roles = createRoles(deps, parts, { types, publicUrl });
+  await parts.wakeUps.listen();
+  for (const role of roles) role.start();
+  server?.serve(createApi(deps, parts, { types, publicUrl }).fetch);
 
   async function stop(): Promise<void> {
     const graceMs = config.shutdownTimeoutMs;
     // All at once, so that one bound holds for everything. A run that ends now still queues its delivery, durably.
-    await Promise.all([server?.close(graceMs), runner?.stop(graceMs), courier?.stop(graceMs), keeper?.stop()]);
-    await Promise.all([queues.close(), listener.close(), db.close()]);
+    await Promise.all([server?.close(graceMs), ...roles.map((role) => role.stop(graceMs))]);
+    await parts.close();
   }
   return { url: server?.url, stop };
+}
+
+/** What every role shares. */
+async function openParts({ config, log, database }: ServiceDeps) {
+  const workerId = newId('wrk', Date.now());
+  const onError = (error: unknown) => log.error({ err: error }, 'queue');
+  const { url, direct, pooled } = database;
+  const db = openDatabase({ url, applicationName: 'ringback', max: config.databaseConnections, pinPlans: !pooled });
+  const listener = openDatabase({ url: direct, applicationName: 'ringback-listen', max: 1, pinPlans: false });
+  const queues = await openQueues(url, onError);
+  const wakeUps = new WakeUps(db.sql, listener.sql, workerId, onError);
+  const resolve = systemResolver();
+  return {
+    workerId,
+    db,
+    queues,
+    wakeUps,
+    guard: createGuard({ policy: config.egress, resolve }),
+    sender: createSender({ policy: config.egress, resolve, userAgent: `Ringback/${VERSION}` }),
+    announceRuns: () => wakeUps.announce(queues.runs.name),
+    announceDeliveries: () => wakeUps.announce(queues.deliveries.name),
+    close: async () => {
+      await Promise.all([queues.close(), listener.close(), db.close()]);
+    },
+  };
+}
+
+type Parts = Awaited<ReturnType<typeof openParts>>;
+
+interface Role {
+  start(): void;
+  stop(graceMs: number): Promise<void>;
+}
+
+/** The roles of this process but `api`. */
+function createRoles(
+  { config, log, secretKeys: keys }: ServiceDeps,
+  parts: Parts,
+  { types, publicUrl }: { types: JobTypes; publicUrl: string },
+): Role[] {
+  const { db, queues, wakeUps } = parts;
+  const roles: Role[] = [];
+  if (config.roles.has('runner')) {
+    const concurrency = config.runnerConcurrency;
+    const runner = new Runner({ ...parts, log, types, publicUrl, concurrency, pollMs: POLL_MS });
+    wakeUps.register(queues.runs.name, runner.loop);
+    roles.push(runner);
+  }
+  if (config.roles.has('courier')) {
+    const { courierConcurrency: concurrency, callbackSchedule: schedule, callbackTimeoutMs: timeoutMs } = config;
+    const courier = new Courier({ ...parts, log, keys, concurrency, schedule, timeoutMs, pollMs: POLL_MS });
+    wakeUps.register(queues.deliveries.name, courier.loop);
+    roles.push(courier);
+  }
+  if (config.roles.has('keeper')) {
+    roles.push(new Keeper({ db, queues, log, announce: (queue) => wakeUps.announce(queue) }));
+  }
+  return roles;
+}
+
+function createApi(
+  { config, log, secretKeys: keys }: ServiceDeps,
+  { db, queues, guard, announceRuns: announce }: Parts,
+  { types, publicUrl }: { types: JobTypes; publicUrl: string },
+) {
+  return createApp({
+    submitter: new Submitter({ db, queues, types, guard, keys, announce }),
+    jobs: new JobQueries(db),
+    deliveries: new DeliveryQueries(db),
+    endpoints: new Endpoints({ db, guard, keys }),
+    keys: new ApiKeys(db),
+    types,
+    publicUrl,
+    maxBodyBytes: config.maxBodyBytes,
+    log,
+    version: VERSION,
+    isReady: () => answers(db),
+    isUnavailable,
+  });
 }
 
 /** A port that is taken, or may not be used, is for the operator to mend. */
