@@ -47,7 +47,8 @@ async function main(): Promise<void> {
   const installation = await openInstallation(config, log);
   let service: Service | undefined;
   try {
-    service = await startService({ ...installation, config, log });
+    service = await Promise.race([startService({ ...installation, config, log }), untilStopped(stopped.promise)]);
+    if (service === undefined) return;
     log.info({ url: service.url, roles: [...config.roles], pid: process.pid }, 'listening');
     await flush(log);
     if (installation.greets && service.url !== undefined) {
@@ -63,6 +64,12 @@ async function main(): Promise<void> {
   }
   log.info('stopped');
   await flush(log);
+}
+
+/** A start may take a while, when the database is not there yet; a signal ends that too. */
+async function untilStopped(signal: Promise<NodeJS.Signals>): Promise<undefined> {
+  await signal;
+  return undefined;
 }
 
 /** Faults that the person who starts the service can mend: said plainly, without a stack. */

@@ -20,7 +20,7 @@ import { Keeper } from '#keeper/keeper.ts';
 import type { Logger } from './log.ts';
 import { installQueueSchema, openQueues } from '#queue/queues.ts';
 import { WakeUps } from '#queue/wake-ups.ts';
-import { type Database, isUnavailable, openDatabase } from '#store/database.ts';
+import { type Database, isForbidden, isUnavailable, openDatabase } from '#store/database.ts';
 import { migrate } from '#store/migrate.ts';
 import { VERSION } from './version.ts';
 
@@ -182,6 +182,7 @@ async function migrateWhenReady(url: string, log: Logger): Promise<void> {
       await migrate(url, () => installQueueSchema(url));
       return;
     } catch (error) {
+      if (isForbidden(error)) throw new StartError(`the database refuses us: ${describe(error)}`, { cause: error });
       if (!isUnavailable(error)) throw error;
       if (Date.now() > deadline)
         throw new StartError(`the database cannot be reached: ${describe(error)}`, { cause: error });

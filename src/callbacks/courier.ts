@@ -6,7 +6,7 @@ import { ClaimLoop } from '#queue/claim-loop.ts';
 import type { Item, NewItem } from '#queue/item-queue.ts';
 import { Leases } from '#queue/leases.ts';
 import type { DeliveryItem, Queues } from '#queue/queues.ts';
-import { type Database, isUnavailable } from '#store/database.ts';
+import { type Database, isUnavailable, type Transaction, transaction } from '#store/database.ts';
 import {
   type DueDelivery,
   readDestinations,
@@ -16,7 +16,6 @@ import {
   type Settlement,
 } from '#store/deliveries.ts';
 import { FenceRefused, GroupCommit, persist } from '#store/group-commit.ts';
-import type { Transaction } from '#store/database.ts';
 import { attempt } from './attempt.ts';
 import { type Destination, openDestination } from './destination.ts';
 
@@ -93,7 +92,7 @@ export class Courier {
 
   async #claim(limit: number): Promise<ClaimedDelivery[]> {
     const { db, queues, keys } = this.#deps;
-    return db.sql.begin(async (tx) => {
+    return transaction(db, async (tx) => {
       const items = await queues.deliveries.claim(tx, limit);
       if (items.length === 0) return [];
       await this.#recordLost(tx, items);
@@ -174,7 +173,7 @@ export class Courier {
    */
   async #commit(settled: readonly Settled[]): Promise<void> {
     const { db, queues } = this.#deps;
-    await db.sql.begin(async (tx) => {
+    await transaction(db, async (tx) => {
       const [deliveries, removed] = await Promise.all([
         settleDeliveries(
           tx,

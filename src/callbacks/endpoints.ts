@@ -3,7 +3,7 @@ import { type AccountId, type EndpointId, newId } from '#domain/ids.ts';
 import { type Result, refuse } from '#domain/problem.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import type { Guard } from '#egress/guard.ts';
-import type { Database } from '#store/database.ts';
+import { type Database, transaction } from '#store/database.ts';
 import { type EndpointRecord, ensureEndpoint, findEndpoint, listEndpoints, rotateSecret } from '#store/endpoints.ts';
 
 export type { EndpointRecord };
@@ -36,7 +36,7 @@ export class Endpoints {
     const now = new Date();
     const id = newId('ep', now.getTime());
     const secret = mintSecret(this.#keys, accountId, id, now);
-    const { created, ...found } = await this.#db.sql.begin((tx) =>
+    const { created, ...found } = await transaction(this.#db, (tx) =>
       ensureEndpoint(tx, { accountId, id, url: verdict.url.href, secret: secret.sealed, now }),
     );
     const endpoint = await this.find(accountId, found.id);

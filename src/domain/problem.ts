@@ -19,6 +19,7 @@ export const PROBLEMS = {
   no_result: { status: 409, title: 'The job ended without a result' },
   body_too_large: { status: 413, title: 'The body is too large' },
   unsupported_media_type: { status: 415, title: 'The body must be JSON' },
+  expectation_failed: { status: 417, title: 'The Expect header cannot be met' },
   invalid_body: { status: 422, title: 'The body does not have the right shape' },
   invalid_input: { status: 422, title: 'The input does not fit the job type' },
   invalid_callback_url: { status: 422, title: 'The callback URL cannot be used' },

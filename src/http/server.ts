@@ -1,7 +1,7 @@
 import { getRequestListener } from '@hono/node-server';
-import { createServer, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
-import { PROBLEMS, type ProblemCode, refuse } from '#domain/problem.ts';
+import { PROBLEMS, type ProblemCode, type Refusal, refuse } from '#domain/problem.ts';
 import { problemBody } from './problem.ts';
 
 export interface HttpServer {
@@ -15,8 +15,17 @@ export interface HttpServer {
 
 /** Takes the port, so that the address is known before anything is told of it. */
 export async function listen({ host, port }: { host: string; port: number }): Promise<HttpServer> {
-  const server = createServer({ requestTimeout: 60_000, headersTimeout: 20_000, keepAliveTimeout: 65_000 });
+  const server = createServer({
+    requestTimeout: 60_000,
+    headersTimeout: 20_000,
+    keepAliveTimeout: 65_000,
+    // Checked below instead: Node's own answer has no body.
+    requireHostHeader: false,
+  });
   server.on('clientError', answerClientError);
+  server.on('checkExpectation', (_request, response) => {
+    answer(response, refuse('expectation_failed', 'Only "Expect: 100-continue" is understood: leave the header out.'));
+  });
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once('error', reject);
   server.listen(port, host, resolve);
@@ -27,10 +36,28 @@ export async function listen({ host, port }: { host: string; port: number }): Pr
     url: `http://${name}:${taken}`,
     serve: (fetch) => {
       const listener = getRequestListener(fetch);
-      server.on('request', (request, response) => void listener(request, response));
+      server.on('request', (request, response) => {
+        if (hasOneHost(request)) void listener(request, response);
+        else answer(response, refuse('malformed_request', 'Send exactly one Host header, as RFC 9112 (3.2) asks.'));
+      });
     },
     close: (graceMs) => close(server, graceMs),
   };
+}
+
+function hasOneHost({ headersDistinct: { host = [] } }: IncomingMessage): boolean {
+  return host.length === 1 && URL.canParse(`http://${host[0]}/`);
+}
+
+/** For what never reaches the application. */
+function answer(response: ServerResponse, refusal: Refusal): void {
+  const body = JSON.stringify(problemBody(refusal));
+  response.writeHead(PROBLEMS[refusal.code].status, {
+    'content-type': 'application/problem+json',
+    'content-length': Buffer.byteLength(body),
+    connection: 'close',
+  });
+  response.end(body);
 }
 
 async function close(server: Server, graceMs: number): Promise<void> {

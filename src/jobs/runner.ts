@@ -5,7 +5,7 @@ import { ClaimLoop } from '#queue/claim-loop.ts';
 import type { Item, NewItem } from '#queue/item-queue.ts';
 import { Leases } from '#queue/leases.ts';
 import type { DeliveryItem, Queues, RunItem } from '#queue/queues.ts';
-import { type Database, isUnavailable } from '#store/database.ts';
+import { type Database, isUnavailable, transaction } from '#store/database.ts';
 import { FenceRefused, GroupCommit, persist } from '#store/group-commit.ts';
 import { claimRuns, type ClaimedJob, endRuns, recordLostRuns, type RunEnd, setProgress } from '#store/jobs.ts';
 import { execute, type RunOutcome } from './execute.ts';
@@ -84,7 +84,7 @@ export class Runner {
   /** Claim and `in_progress` in one transaction. Items whose job has ended meanwhile leave the queue. */
   async #claim(limit: number): Promise<ClaimedRun[]> {
     const { db, queues, workerId } = this.#deps;
-    return db.sql.begin(async (tx) => {
+    return transaction(db, async (tx) => {
       const items = await queues.runs.claim(tx, limit);
       if (items.length === 0) return [];
       const startedAt = new Date();
@@ -190,7 +190,7 @@ export class Runner {
    */
   async #commit(ended: readonly EndedRun[]): Promise<void> {
     const { db, queues } = this.#deps;
-    await db.sql.begin(async (tx) => {
+    await transaction(db, async (tx) => {
       const [jobs, removed] = await Promise.all([
         endRuns(
           tx,

@@ -6,7 +6,7 @@ import { toStorableJson } from '#domain/json.ts';
 import { type Result, refuse } from '#domain/problem.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import type { Queues } from '#queue/queues.ts';
-import { type Database, isUnavailable, type Transaction } from '#store/database.ts';
+import { type Database, isUnavailable, type Transaction, transaction } from '#store/database.ts';
 import { ensureEndpoint, findEndpoint } from '#store/endpoints.ts';
 import { GroupCommit } from '#store/group-commit.ts';
 import { insertJobs, type JobRecord, type NewJob } from '#store/jobs.ts';
@@ -14,7 +14,8 @@ import { type JobTypes, validate } from './job-types.ts';
 
 export interface Submission {
   readonly type: string;
-  readonly input: unknown;
+  /** Left out: the job type decides whether it can do without. */
+  readonly input?: unknown;
   readonly callback?: CallbackRequest | undefined;
   readonly metadata?: Readonly<Record<string, string>> | undefined;
 }
@@ -64,7 +65,7 @@ export class Submitter {
     this.#announce = deps.announce;
     this.#group = new GroupCommit<NewJob>({
       commit: async (jobs) => {
-        await this.#db.sql.begin((tx) => this.#insert(tx, jobs));
+        await transaction(this.#db, (tx) => this.#insert(tx, jobs));
       },
       maxMembers: 200,
       maxTransactions: 1,
@@ -136,7 +137,7 @@ export class Submitter {
     const { accountId, createdAt: now } = job;
     const id = newId('ep', now.getTime());
     const secret = mintSecret(this.#keys, accountId, id, now);
-    const { stored, created } = await this.#db.sql.begin(async (tx) => {
+    const { stored, created } = await transaction(this.#db, async (tx) => {
       const endpoint = await ensureEndpoint(tx, { accountId, id, url, secret: secret.sealed, now });
       const withEndpoint = { ...job, callbackEndpointId: endpoint.id };
       await this.#insert(tx, [withEndpoint]);

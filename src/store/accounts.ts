@@ -1,6 +1,6 @@
 import type { ApiKeyScope } from '#domain/api-key.ts';
 import type { AccountId, ApiKeyId } from '#domain/ids.ts';
-import type { Database } from './database.ts';
+import { type Database, transaction } from './database.ts';
 
 export interface ApiKeyRecord {
   readonly id: ApiKeyId;
@@ -22,7 +22,7 @@ export async function findApiKey({ sql }: Database, hash: Uint8Array): Promise<A
  * unique name decides whose account it is, and the key is only inserted where its hash is not yet known.
  */
 export async function ensureApiKey(
-  { sql }: Database,
+  db: Database,
   key: {
     accountId: AccountId;
     accountName: string;
@@ -33,7 +33,7 @@ export async function ensureApiKey(
     now: Date;
   },
 ): Promise<void> {
-  await sql.begin(async (tx) => {
+  await transaction(db, async (tx) => {
     // Locks the account row, so that a second process waits here and then finds the key.
     const [account] = await tx<[{ account_id: AccountId }]>`
       INSERT INTO ringback.accounts (account_id, name, created_at)

@@ -1,5 +1,6 @@
 import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js';
-import postgres, { type Options, type Sql, type TransactionSql } from 'postgres';
+import postgres, { type Sql, type TransactionSql } from 'postgres';
+import { socketFactory } from './socket.ts';
 
 /** Anything a statement can be sent on: the pool, or one transaction. */
 export type Connection = Sql | TransactionSql;
@@ -35,8 +36,35 @@ const INDEX_PLANS = { enable_seqscan: 'off', enable_hashjoin: 'off', enable_merg
 
 const NO_BACKOFF_BEYOND_SECONDS = 1;
 
+/** `{a,"b c"}`, as PostgreSQL writes an array of one dimension. */
+function parseArray(text: string): string[] {
+  const elements = text.slice(1, -1).matchAll(/"((?:[^"\\]|\\.)*)"|([^,]+)/g);
+  return Array.from(elements, ([, quoted, plain]) => quoted?.replaceAll(/\\(.)/g, '$1') ?? plain ?? '');
+}
+
+function serializeArray(values: readonly string[]): string {
+  return `{${values.map((value) => `"${value.replaceAll(/["\\]/g, String.raw`\$&`)}"`).join(',')}}`;
+}
+
+const arrayOf = (oid: number) => ({ to: oid, from: [oid], serialize: serializeArray, parse: parseArray });
+
+/**
+ * What keeps postgres.js alive when connections break.
+ *
+ * Left to itself, it asks each new connection for the array types; a connection that breaks while it is asked ends the
+ * process with an unhandled rejection. So it is told those that we (text) and pg-boss (uuid) use.
+ */
+export function sturdy() {
+  return {
+    fetch_types: false,
+    types: { textArray: arrayOf(1009), uuidArray: arrayOf(2951) },
+    // Not in the package's types, but in its documentation.
+    socket: socketFactory(),
+  };
+}
+
 export function openDatabase(options: DatabaseOptions): Database {
-  const settings: Options<Record<string, never>> = {
+  const sql = postgres(options.url, {
     max: options.max,
     connect_timeout: 5,
     idle_timeout: 60,
@@ -44,8 +72,8 @@ export function openDatabase(options: DatabaseOptions): Database {
     backoff: (tries: number) => Math.min(0.05 * 2 ** tries, NO_BACKOFF_BEYOND_SECONDS),
     connection: { application_name: options.applicationName, ...(options.pinPlans ? INDEX_PLANS : {}) },
     onnotice: () => undefined,
-  };
-  const sql = postgres(options.url, settings);
+    ...sturdy(),
+  }) as Sql;
   const { parsers, serializers } = sql.options;
   const before = { parsers: { ...parsers }, serializers: { ...serializers } };
   const orm = drizzle(sql);
@@ -55,12 +83,72 @@ export function openDatabase(options: DatabaseOptions): Database {
   return { sql, orm, close: () => sql.end({ timeout: 5 }) };
 }
 
+/**
+ * Runs `work` in a transaction: committed when it resolves, rolled back when it rejects.
+ *
+ * When the connection breaks, postgres.js would send what is left of the transaction, its COMMIT or ROLLBACK too, to the
+ * dead connection, or to the one that took its place. So nothing is sent any more once it is lost, and `begin` ends
+ * through the connection's own close.
+ */
+export async function transaction<T>({ sql }: Database, work: (tx: Transaction) => Promise<T>): Promise<T> {
+  const never = new Promise<never>(() => undefined);
+  let lost = false;
+  const begun = sql.begin(async (tx) => {
+    try {
+      const result = await work(guard(tx, () => lost));
+      return await (lost ? never : result);
+    } catch (error) {
+      if (lost || isConnectionLost(error)) return never;
+      throw error;
+    }
+  });
+  try {
+    return (await begun) as T;
+  } catch (error) {
+    lost = true;
+    throw error;
+  }
+}
+
+/** The transaction's connection, until it is lost. */
+function guard(tx: Transaction, isLost: () => boolean): Transaction {
+  const refuseWhenLost = () => {
+    if (isLost()) throw Object.assign(new Error('the connection was lost'), { code: 'CONNECTION_CLOSED' });
+  };
+  return new Proxy(tx, {
+    apply: (target, self, args) => {
+      refuseWhenLost();
+      return Reflect.apply(target, self, args) as unknown;
+    },
+    get: (target, key) => {
+      if (key === 'unsafe') refuseWhenLost();
+      return Reflect.get(target, key) as unknown;
+    },
+  });
+}
+
+const CONNECTION_LOST = /^(?:08|57P0|CONNECTION_|E[A-Z_]{4,})/;
+
+function isConnectionLost(error: unknown): boolean {
+  return CONNECTION_LOST.test(codeOf(error));
+}
+
 /** SQLSTATE classes and driver codes that mean: not reachable or not ready now, try again later. */
-const UNAVAILABLE = /^(?:08|53|57P0[1-3]|58|CONNECTION_|CONNECT_TIMEOUT|E[A-Z]{4,})/;
+const UNAVAILABLE = /^(?:08|53|57P0[1-3]|58|CONNECTION_|CONNECT_TIMEOUT|E[A-Z_]{4,})/;
 
 /** True when the database cannot be reached or is starting, stopping or out of room: nothing is wrong with the statement. */
 export function isUnavailable(error: unknown): boolean {
+  return UNAVAILABLE.test(codeOf(error));
+}
+
+/** True when it refuses us, and always will: wrong user or password, no such database, no right to it. */
+export function isForbidden(error: unknown): boolean {
+  return /^(?:28|3D000|42501)/.test(codeOf(error));
+}
+
+/** The SQLSTATE or the driver's code; drizzle wraps errors. */
+function codeOf(error: unknown): string {
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  const code = (cause as { code?: unknown } | null)?.code;
-  return typeof code === 'string' && UNAVAILABLE.test(code);
+  const code = (cause as { code?: unknown } | null | undefined)?.code;
+  return typeof code === 'string' ? code : '';
 }

@@ -1,7 +1,7 @@
 import { and, asc, eq, gt } from 'drizzle-orm';
 import type { AccountId, EndpointId, SecretId } from '#domain/ids.ts';
 import type { SealedSecret } from '#domain/secret-box.ts';
-import type { Connection, Database } from './database.ts';
+import { type Connection, type Database, transaction } from './database.ts';
 import { endpoints } from './schema/callbacks.ts';
 
 export type EndpointRecord = Readonly<typeof endpoints.$inferSelect>;
@@ -63,11 +63,11 @@ export async function ensureEndpoint(
 
 /** Adds a secret and sets the end of those that signed until now: both sign until `graceEndsAt`. */
 export async function rotateSecret(
-  { sql }: Database,
+  db: Database,
   rotation: { accountId: AccountId; endpointId: EndpointId; secret: NewSecret; graceEndsAt: Date; now: Date },
 ): Promise<void> {
   const { accountId, endpointId, secret, graceEndsAt, now } = rotation;
-  await sql.begin(async (tx) => {
+  await transaction(db, async (tx) => {
     // Of two rotations at once the second must see the first's secret, or two would never expire.
     await tx`
       SELECT FROM ringback.endpoints WHERE account_id = ${accountId} AND id = ${endpointId} FOR UPDATE`;

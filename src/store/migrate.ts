@@ -2,6 +2,7 @@ import { drizzle } from 'drizzle-orm/postgres-js';
 import { migrate as runMigrations } from 'drizzle-orm/postgres-js/migrator';
 import { fileURLToPath } from 'node:url';
 import postgres from 'postgres';
+import { sturdy } from './database.ts';
 
 const FOLDER = fileURLToPath(new URL('../../migrations', import.meta.url));
 
@@ -14,7 +15,7 @@ const LOCK = '8243122698044695403';
  * @param url a direct connection: the lock belongs to a session
  */
 export async function migrate(url: string, afterwards: () => Promise<void>): Promise<void> {
-  const sql = postgres(url, { max: 1, connect_timeout: 5, onnotice: () => undefined });
+  const sql = postgres(url, { max: 1, connect_timeout: 5, onnotice: () => undefined, ...sturdy() });
   try {
     await sql`SELECT pg_advisory_lock(${LOCK}::bigint)`;
     await runMigrations(drizzle(sql), {

@@ -23,6 +23,10 @@ function signatures({ headers }: ReceivedRequest): string[] {
   return String(headers['webhook-signature']).split(' ');
 }
 
+interface SentItem {
+  readonly request: { readonly headers: Record<string, string> };
+}
+
 const echo = { type: 'ringback.echo', input: { hello: 'world' } };
 
 describe('a callback', () => {
@@ -90,7 +94,7 @@ describe('a callback', () => {
       { number: 2, outcome: 'network', response: null },
       { number: 3, outcome: 'delivered', error: null, response: { status: 200 }, next_attempt_at: null },
     ]);
-    expect(json.items.map((item: any) => item.request.headers['webhook-timestamp'])).toEqual(times.map(String));
+    expect(json.items.map((item: SentItem) => item.request.headers['webhook-timestamp'])).toEqual(times.map(String));
   });
 
   it('is given up when the schedule is used up, and the job is none the worse', async () => {
@@ -114,7 +118,7 @@ describe('a callback', () => {
     });
     const call = await receiver.next();
     expect(call.json).toMatchObject({ type: 'job.failed', data: { job: { id, status: 'failed', runs: 3 } } });
-    expect((call.json as any).data.job).toEqual((await ask('GET', `/v1/jobs/${id}`)).json);
+    expect(call.json).toMatchObject({ data: { job: (await ask('GET', `/v1/jobs/${id}`)).json } });
   });
 
   it('is not sent for an end that callback.events leaves out', async () => {

@@ -85,6 +85,23 @@ describe('while the database cannot be reached', { timeout: 90_000 }, () => {
     await eventually(async () => expect((await service.request('GET', '/readyz')).status).toBe(200));
   });
 
+  it('connections that break again and again in the middle of transactions do not wedge anything', async () => {
+    const { service, proxy } = await startCuttable();
+    for (let n = 0; n < 20; n++) {
+      const answers = Array.from({ length: 20 }, () =>
+        service.request('POST', '/v1/jobs', { type: 'ringback.echo', input: n }),
+      );
+      await Promise.race(answers);
+      await proxy.cut();
+      await proxy.restore();
+      for (const { status } of await Promise.all(answers)) expect([202, 503]).toContain(status);
+    }
+    await eventually(async () => expect((await service.request('GET', '/readyz')).status).toBe(200));
+    const job = await submit(service.request, { type: 'ringback.echo', input: 'after' });
+    expect(await untilDone(service.request, job.id)).toMatchObject({ output: 'after' });
+    expect(service.noise).toEqual([]);
+  });
+
   it('a submission that was cut off is either refused or stored, whole, and never half', async () => {
     const { service, proxy } = await startCuttable();
     const submissions = Array.from({ length: 300 }, (_, n) =>

@@ -28,6 +28,10 @@ interface Provoked {
 /** One request for each code; the type makes it say something of every one. */
 const PROVOKED: Record<ProblemCode, Provoked | { readonly elsewhere: string }> = {
   malformed_request: { by: () => sendRaw(service.url, 'HELLO\r\n\r\n'), saying: /HTTP\/1\.1/ },
+  expectation_failed: {
+    by: () => sendRaw(service.url, 'GET /healthz HTTP/1.1\r\nhost: x\r\nexpect: wonders\r\n\r\n'),
+    saying: /100-continue/,
+  },
   malformed_json: { by: () => ask('POST', '/v1/jobs', '{"type":'), saying: /JSON/ },
   invalid_id: { by: () => ask('GET', '/v1/jobs/4711'), saying: /must look like job_/, at: ['/id'] },
   invalid_query: { by: () => ask('GET', '/v1/jobs?limit=0'), saying: /limit/, at: ['/limit'] },

@@ -127,7 +127,12 @@ describe('a job that fails', () => {
     expect(failed).not.toHaveProperty('output');
     const result = await ask('GET', `/v1/jobs/${id}/result`);
     expect(result.status).toBe(409);
-    expect(result.json).toMatchObject({ code: 'no_result', status: 409, error: failed.error });
+    expect(result.json).toMatchObject({
+      code: 'no_result',
+      status: 409,
+      job_status: 'failed',
+      job_error: failed.error,
+    });
     expect(result.headers.get('retry-after')).toBeNull();
   });
 

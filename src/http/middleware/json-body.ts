@@ -14,7 +14,10 @@ export function jsonBody(maxBytes: number): MiddlewareHandler<Env> {
   // Counts the bytes of a body that does not say how long it is.
   const counted = bodyLimit({ maxSize: maxBytes, onError: (c) => problem(c, tooLarge) });
   return async function checkJsonBody(c, next) {
-    if (!JSON_TYPE.test(c.req.header('content-type') ?? '')) return problem(c, unsupportedMediaType());
+    const type = c.req.header('content-type') ?? '';
+    if (!JSON_TYPE.test(type)) return problem(c, unsupportedMediaType());
+    // The validator behind us knows fewer spellings.
+    if (type !== 'application/json') c.req.raw.headers.set('content-type', 'application/json');
     const length = c.req.header('content-length');
     if (length === undefined || c.req.header('transfer-encoding') !== undefined) return counted(c, next);
     if (Number(length) > maxBytes) return problem(c, tooLarge);

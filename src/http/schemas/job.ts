@@ -26,7 +26,7 @@ const callback = z
 export const submissionSchema = z
   .strictObject({
     type: z.string().min(1).max(100).openapi({ example: 'ringback.echo' }),
-    input: z.unknown().openapi({ description: "Checked against the job type's schema." }),
+    input: z.unknown().optional().openapi({ description: "Checked against the job type's schema." }),
     callback: callback.optional(),
     metadata: metadata.optional(),
   })
@@ -74,7 +74,8 @@ export const runSchema = z
     started_at: timestamp(),
     finished_at: timestamp().nullable(),
     duration_ms: z.number().nullable(),
-    error: jobErrorSchema.nullable(),
+    // A union, for a reference cannot be made nullable.
+    error: z.union([jobErrorSchema, z.null()]),
   })
   .openapi('Run');
 

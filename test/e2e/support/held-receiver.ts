@@ -37,7 +37,7 @@ export async function startHeldReceiver(): Promise<HeldReceiver> {
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/held`,
     seen,
-    waitFor: async (count) => void (await eventually(() => expect(seen.length).toBeGreaterThanOrEqual(count))),
+    waitFor: (count) => eventually(() => expect(seen.length).toBeGreaterThanOrEqual(count)),
     release: (body) => {
       answer = body;
       for (const response of waiting) response.end(body);

@@ -31,10 +31,12 @@ const ANNOTATIONS = new Set([
   '$schema',
   'deprecated',
 ]);
-const KEYWORDS = new Set([
-  ...['$ref', 'type', 'enum', 'const', 'anyOf', 'oneOf', 'allOf', 'properties', 'required', 'additionalProperties'],
-  ...['propertyNames', 'items', 'pattern', 'minLength', 'maxLength', 'minimum', 'maximum', 'minItems'],
-]);
+const KEYWORDS = new Set(
+  (
+    '$ref type enum const anyOf oneOf allOf properties required additionalProperties propertyNames items pattern ' +
+    'minLength maxLength minimum maximum minItems'
+  ).split(' '),
+);
 
 /** What a `#/...` pointer names, or undefined. */
 export function resolveRef(document: unknown, ref: string): Schema | undefined {
@@ -78,7 +80,7 @@ function ownFaults(schema: Schema, value: unknown): string[] {
   return [
     ...(types.length > 0 && !types.some((type) => isOfType(type, value)) ? [`is no ${types.join(' or ')}`] : []),
     ...(schema.enum !== undefined && !schema.enum.includes(value) ? [`${String(value)} is none of the enum`] : []),
-    ...(schema.const !== undefined && schema.const !== value ? [`is not ${String(schema.const)}`] : []),
+    ...(schema.const !== undefined && schema.const !== value ? [`is not ${JSON.stringify(schema.const)}`] : []),
     ...(typeof value === 'string' && schema.pattern !== undefined && !new RegExp(schema.pattern, 'u').test(value)
       ? [`${value} does not match ${schema.pattern}`]
       : []),

@@ -70,7 +70,9 @@ export async function postWithoutReading(url: string, key: string, body: unknown
   const answered = Promise.withResolvers<IncomingMessage>();
   posted.on('error', answered.reject);
   posted.on('response', answered.resolve);
-  const [socket] = (await Promise.all([once(posted, 'socket'), posted.end(JSON.stringify(body))]))[0] as [Socket];
+  const connected = once(posted, 'socket') as Promise<[Socket]>;
+  posted.end(JSON.stringify(body));
+  const [socket] = await connected;
   // A paused socket reads nothing, not even the status line.
   socket.pause();
   return {

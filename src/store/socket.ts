@@ -1,0 +1,30 @@
+import { Socket } from 'node:net';
+
+/** What postgres.js hands to its `socket` option. */
+interface Target {
+  readonly host: readonly string[];
+  readonly port: readonly number[];
+  readonly path?: string | false | undefined;
+}
+
+/**
+ * Makes the sockets of a pool. A plain one tells of an error first and closes a turn of the event loop later; in between
+ * postgres.js takes the connection for usable, and a query sent there never settles, nor does what comes after it on the
+ * same connection. Ours closes in the tick of the error.
+ */
+export function socketFactory(): (target: Target) => Socket {
+  let next = 0;
+  return ({ host, port, path }) => {
+    const index = next++ % host.length;
+    const socket = new Socket();
+    // postgres.js writes its greeting at once and hands it over with the next immediate. Connecting one immediate earlier,
+    // and not now, lets no refusal come in between: the greeting would be kept, and sent twice by the next connection.
+    setImmediate(() => {
+      if (path) socket.connect(path);
+      else socket.connect(port[index] ?? 5432, host[index] ?? 'localhost');
+    });
+    // A later tick than the error's own listeners, and still before anybody who waits for a promise.
+    socket.on('error', () => process.nextTick(() => socket.emit('close', true)));
+    return socket;
+  };
+}
