@@ -79,7 +79,7 @@ async function openParts({ config, log, database }: ServiceDeps) {
   const db = openDatabase({ url, applicationName: 'ringback', max: config.databaseConnections, pinPlans: !pooled });
   const listener = openDatabase({ url: direct, applicationName: 'ringback-listen', max: 1, pinPlans: false });
   const queues = await openQueues(url, onError);
-  const wakeUps = new WakeUps(db.sql, listener.sql, workerId, onError);
+  const wakeUps = new WakeUps(db, listener.sql, workerId, onError);
   const resolve = systemResolver();
   return {
     workerId,

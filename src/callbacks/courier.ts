@@ -55,7 +55,7 @@ export class Courier {
   constructor(deps: CourierDeps) {
     this.#deps = deps;
     const onError = (error: unknown) => deps.log.error({ err: error }, 'courier');
-    this.#leases = new Leases(deps.queues.deliveries, deps.db.sql, onError);
+    this.#leases = new Leases(deps.queues.deliveries, deps.db, onError);
     this.#settlements = new GroupCommit<Settled>({
       commit: (settled) => this.#commit(settled),
       maxMembers: 200,

@@ -51,7 +51,7 @@ export class Runner {
   constructor(deps: RunnerDeps) {
     this.#deps = deps;
     const onError = (error: unknown) => deps.log.error({ err: error }, 'runner');
-    this.#leases = new Leases(deps.queues.runs, deps.db.sql, onError);
+    this.#leases = new Leases(deps.queues.runs, deps.db, onError);
     this.#endings = new GroupCommit<EndedRun>({
       commit: (ended) => this.#commit(ended),
       maxMembers: 200,

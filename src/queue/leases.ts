@@ -8,14 +8,14 @@ const RENEW_MS = LEASE_MS / 3;
 /** Renews the claims of everything under way that has lasted a while; what ends quickly costs no renewal. */
 export class Leases {
   readonly #queue: ItemQueue<object>;
-  readonly #sql: Connection;
+  readonly #db: { readonly sql: Connection };
   readonly #onError: (error: unknown) => void;
   readonly #held = new Map<ItemRef, { readonly since: number; readonly onLost: () => void }>();
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(queue: ItemQueue<object>, sql: Connection, onError: (error: unknown) => void) {
+  constructor(queue: ItemQueue<object>, db: { readonly sql: Connection }, onError: (error: unknown) => void) {
     this.#queue = queue;
-    this.#sql = sql;
+    this.#db = db;
     this.#onError = onError;
   }
 
@@ -40,7 +40,7 @@ export class Leases {
     const before = Date.now() - RENEW_MS / 2;
     const refs = [...this.#held].filter(([, { since }]) => since < before).map(([ref]) => ref);
     try {
-      if ((await this.#queue.touch(this.#sql, refs)) < refs.length) await this.#findLost(refs);
+      if ((await this.#queue.touch(this.#db.sql, refs)) < refs.length) await this.#findLost(refs);
     } catch (error) {
       this.#onError(error);
     }
@@ -50,7 +50,7 @@ export class Leases {
   async #findLost(refs: readonly ItemRef[]): Promise<void> {
     for (const ref of refs) {
       const held = this.#held.get(ref);
-      if (held === undefined || (await this.#queue.touch(this.#sql, [ref])) === 1) continue;
+      if (held === undefined || (await this.#queue.touch(this.#db.sql, [ref])) === 1) continue;
       if (this.#held.delete(ref)) held.onLost();
     }
   }

@@ -16,7 +16,7 @@ interface Sleeper {
  * transaction that queued. A lost NOTIFY costs one poll interval.
  */
 export class WakeUps {
-  readonly #sql: Sql;
+  readonly #db: { readonly sql: Sql };
   readonly #listener: Sql;
   readonly #instance: string;
   readonly #onError: (error: unknown) => void;
@@ -24,8 +24,8 @@ export class WakeUps {
   readonly #muted = new Map<string, { again: boolean }>();
 
   /** @param listener a direct connection: LISTEN belongs to a session */
-  constructor(sql: Sql, listener: Sql, instance: string, onError: (error: unknown) => void) {
-    this.#sql = sql;
+  constructor(db: { readonly sql: Sql }, listener: Sql, instance: string, onError: (error: unknown) => void) {
+    this.#db = db;
     this.#listener = listener;
     this.#instance = instance;
     this.#onError = onError;
@@ -66,7 +66,7 @@ export class WakeUps {
     }
     const window = { again: false };
     this.#muted.set(queue, window);
-    const sql = this.#sql;
+    const { sql } = this.#db;
     sql`SELECT pg_notify(${CHANNEL}, ${`${queue} ${this.#instance}`})`.catch(this.#onError);
     setTimeout(() => {
       this.#muted.delete(queue);

@@ -34,8 +34,6 @@ export interface DatabaseOptions {
  */
 const INDEX_PLANS = { enable_seqscan: 'off', enable_hashjoin: 'off', enable_mergejoin: 'off' } as const;
 
-const NO_BACKOFF_BEYOND_SECONDS = 1;
-
 /** `{a,"b c"}`, as PostgreSQL writes an array of one dimension. */
 function parseArray(text: string): string[] {
   const elements = text.slice(1, -1).matchAll(/"((?:[^"\\]|\\.)*)"|([^,]+)/g);
@@ -63,15 +61,21 @@ export function sturdy() {
   };
 }
 
-export function openDatabase(options: DatabaseOptions): Database {
+interface Pool {
+  readonly sql: Sql;
+  readonly orm: PostgresJsDatabase;
+}
+
+/** @param onClose called when one of its connections ends, for whatever reason */
+function openPool(options: DatabaseOptions, onClose: () => void): Pool {
   const sql = postgres(options.url, {
     max: options.max,
     connect_timeout: 5,
-    idle_timeout: 60,
-    // Reconnect soon after an outage: the default doubles up to 20 s.
-    backoff: (tries: number) => Math.min(0.05 * 2 ** tries, NO_BACKOFF_BEYOND_SECONDS),
+    // Connections end when they break and not otherwise.
+    max_lifetime: null,
     connection: { application_name: options.applicationName, ...(options.pinPlans ? INDEX_PLANS : {}) },
     onnotice: () => undefined,
+    onclose: onClose,
     ...sturdy(),
   }) as Sql;
   const { parsers, serializers } = sql.options;
@@ -80,7 +84,43 @@ export function openDatabase(options: DatabaseOptions): Database {
   // drizzle takes the date and JSON codecs out of the client it wraps; it copes with the standard ones as well.
   Object.assign(parsers, before.parsers);
   Object.assign(serializers, before.serializers);
-  return { sql, orm, close: () => sql.end({ timeout: 5 }) };
+  return { sql, orm };
+}
+
+const DRAIN_SECONDS = 5;
+
+/**
+ * Opens the database; nothing is connected yet. A connection that breaks takes its pool with it: postgres.js would open
+ * it again with what the old one had not sent or not read yet, and a query could get another's answer. The others of that
+ * pool finish what they are doing; whatever comes next goes to a new one. So take `sql` and `orm` anew for each use.
+ */
+export function openDatabase(options: DatabaseOptions): Database {
+  let isClosed = false;
+  let current = open();
+  const draining = new Set<Promise<void>>();
+
+  function open(): Pool {
+    const pool = openPool(options, () => {
+      if (pool !== current || isClosed) return;
+      current = open();
+      const drained = pool.sql.end({ timeout: DRAIN_SECONDS }).finally(() => draining.delete(drained));
+      draining.add(drained);
+    });
+    return pool;
+  }
+
+  return {
+    get sql() {
+      return current.sql;
+    },
+    get orm() {
+      return current.orm;
+    },
+    close: async () => {
+      isClosed = true;
+      await Promise.all([current.sql.end({ timeout: DRAIN_SECONDS }), ...draining]);
+    },
+  };
 }
 
 /**

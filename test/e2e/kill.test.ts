@@ -86,7 +86,7 @@ async function expectEveryJobEndedOnce(ids: readonly string[]): Promise<void> {
 
 async function expectNoGaps(): Promise<void> {
   const events = await database.sql`
-    SELECT job_id, array_agg(sequence ORDER BY sequence) AS sequences, array_agg(type ORDER BY sequence) AS types
+    SELECT job_id, json_agg(sequence ORDER BY sequence) AS sequences, json_agg(type ORDER BY sequence) AS types
     FROM ringback.events GROUP BY job_id`;
   expect(events).toHaveLength(JOBS);
   for (const { sequences, types } of events) {
@@ -94,7 +94,7 @@ async function expectNoGaps(): Promise<void> {
     expect(types).toEqual(['job.queued', 'job.started', expect.stringMatching(/^job\.(succeeded|failed)$/)]);
   }
   const numbers = await database.sql`
-    SELECT job.id, run_count, array_agg(number ORDER BY number) AS numbers
+    SELECT job.id, run_count, json_agg(number ORDER BY number) AS numbers
     FROM ringback.jobs AS job JOIN ringback.job_runs AS run ON run.job_id = job.id GROUP BY job.id, run_count`;
   for (const { run_count: runs, numbers: seen } of numbers) {
     expect(seen).toEqual(Array.from({ length: runs }, (_, index) => index + 1));

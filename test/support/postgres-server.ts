@@ -27,6 +27,8 @@ export async function findServer(env: NodeJS.ProcessEnv): Promise<TestServer> {
   try {
     return await startContainer(env, `${reason}, Docker answers at ${docker.at}`);
   } catch (error) {
+    // Whoever picked an image wants that one, not a green run on another PostgreSQL.
+    if (env['TESTCONTAINERS_POSTGRES_IMAGE']) throw error;
     return startEmbedded(`${reason}, Docker answers but started no PostgreSQL (${(error as Error).message})`);
   }
 }

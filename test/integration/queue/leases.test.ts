@@ -35,7 +35,7 @@ const lapsed = async () => {
 
 function startLeases(sql = database.sql) {
   const errors: unknown[] = [];
-  const leases = new Leases(runs(), sql, (error) => void errors.push(error));
+  const leases = new Leases(runs(), { sql }, (error) => void errors.push(error));
   leases.start();
   return { leases, errors };
 }

@@ -11,7 +11,7 @@ async function startInstance(hasRoom = false) {
   const pool = database.open({ max: 2 });
   const listener = database.open({ max: 1, applicationName: 'ringback-listen' });
   const errors: unknown[] = [];
-  const wakeUps = new WakeUps(pool.sql, listener.sql, newId('wrk', Date.now()), (error) => void errors.push(error));
+  const wakeUps = new WakeUps(pool, listener.sql, newId('wrk', Date.now()), (error) => void errors.push(error));
   const woken = { run: 0, marker: 0 };
   wakeUps.register('run', { hasRoom, wake: () => void woken.run++ });
   wakeUps.register('marker', { hasRoom: false, wake: () => void woken.marker++ });
@@ -56,7 +56,7 @@ describe('an announcement', () => {
   test('of a queue that no loop here serves reaches the process that does', async () => {
     const other = await startInstance();
     const { sql } = database.open({ max: 1 });
-    const wakeUps = new WakeUps(sql, sql, newId('wrk', Date.now()), () => expect.fail('no error'));
+    const wakeUps = new WakeUps({ sql }, sql, newId('wrk', Date.now()), () => expect.fail('no error'));
     wakeUps.announce('run');
     await eventually(() => expect(other.woken.run).toBe(1));
   });
@@ -104,7 +104,7 @@ test('after a lost connection every loop is woken, and hears again', async () =>
 test('a process that serves no queue holds no connection to listen on', async () => {
   const listener = database.open({ max: 1, applicationName: 'ringback-silent' });
   onTestFinished(() => listener.close());
-  await new WakeUps(database.sql, listener.sql, newId('wrk', Date.now()), () => {}).listen();
+  await new WakeUps(database, listener.sql, newId('wrk', Date.now()), () => {}).listen();
   const open = database.sql`SELECT FROM pg_stat_activity WHERE application_name = 'ringback-silent'`;
   expect(await open).toHaveLength(0);
 });

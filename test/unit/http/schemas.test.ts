@@ -73,8 +73,7 @@ test.each([
 test.each([
   ['null', null, ['']],
   ['a list', [], ['']],
-  ['empty', {}, ['type', 'input']],
-  ['without an input', { type: 'csv.profile' }, ['input']],
+  ['empty', {}, ['type']],
   ['of no type', submission({ type: '' }), ['type']],
   ['of too long a type', submission({ type: 'x'.repeat(101) }), ['type']],
   ['of a type that is a number', submission({ type: 7 }), ['type']],
