@@ -15,7 +15,7 @@ import {
   settleDeliveries,
   type Settlement,
 } from '#store/deliveries.ts';
-import { FenceRefused, GroupCommit, persist } from '#store/group-commit.ts';
+import { FenceRefused, GroupCommit, MEASURED_GROUPS, persist } from '#store/group-commit.ts';
 import { attempt } from './attempt.ts';
 import { type Destination, openDestination } from './destination.ts';
 
@@ -57,11 +57,8 @@ export class Courier {
     const onError = (error: unknown) => deps.log.error({ err: error }, 'courier');
     this.#leases = new Leases(deps.queues.deliveries, deps.db, onError);
     this.#settlements = new GroupCommit<Settled>({
+      ...MEASURED_GROUPS,
       commit: (settled) => this.#commit(settled),
-      maxMembers: 200,
-      maxTransactions: 1,
-      lingerMs: 1,
-      failsAll: isUnavailable,
     });
     this.loop = new ClaimLoop<ClaimedDelivery>({
       concurrency: deps.concurrency,

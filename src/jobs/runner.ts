@@ -6,7 +6,7 @@ import type { Item, NewItem } from '#queue/item-queue.ts';
 import { Leases } from '#queue/leases.ts';
 import type { DeliveryItem, Queues, RunItem } from '#queue/queues.ts';
 import { type Database, isUnavailable, transaction } from '#store/database.ts';
-import { FenceRefused, GroupCommit, persist } from '#store/group-commit.ts';
+import { FenceRefused, GroupCommit, MEASURED_GROUPS, persist } from '#store/group-commit.ts';
 import { claimRuns, type ClaimedJob, endRuns, recordLostRuns, type RunEnd, setProgress } from '#store/jobs.ts';
 import { execute, type RunOutcome } from './execute.ts';
 import type { JobTypes } from './job-types.ts';
@@ -53,11 +53,8 @@ export class Runner {
     const onError = (error: unknown) => deps.log.error({ err: error }, 'runner');
     this.#leases = new Leases(deps.queues.runs, deps.db, onError);
     this.#endings = new GroupCommit<EndedRun>({
+      ...MEASURED_GROUPS,
       commit: (ended) => this.#commit(ended),
-      maxMembers: 200,
-      maxTransactions: 1,
-      lingerMs: 1,
-      failsAll: isUnavailable,
     });
     this.loop = new ClaimLoop<ClaimedRun>({
       concurrency: deps.concurrency,

@@ -6,9 +6,9 @@ import { toStorableJson } from '#domain/json.ts';
 import { type Result, refuse } from '#domain/problem.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import type { Queues } from '#queue/queues.ts';
-import { type Database, isUnavailable, type Transaction, transaction } from '#store/database.ts';
+import { type Database, type Transaction, transaction } from '#store/database.ts';
 import { ensureEndpoint, findEndpoint } from '#store/endpoints.ts';
-import { GroupCommit } from '#store/group-commit.ts';
+import { GroupCommit, MEASURED_GROUPS } from '#store/group-commit.ts';
 import { insertJobs, type JobRecord, type NewJob } from '#store/jobs.ts';
 import { type JobTypes, validate } from './job-types.ts';
 
@@ -64,13 +64,10 @@ export class Submitter {
     this.#keys = deps.keys;
     this.#announce = deps.announce;
     this.#group = new GroupCommit<NewJob>({
+      ...MEASURED_GROUPS,
       commit: async (jobs) => {
         await transaction(this.#db, (tx) => this.#insert(tx, jobs));
       },
-      maxMembers: 200,
-      maxTransactions: 1,
-      lingerMs: 1,
-      failsAll: isUnavailable,
     });
   }
 

@@ -1,4 +1,5 @@
 import { setTimeout as setTimeoutPromise } from 'node:timers/promises';
+import { isUnavailable } from './database.ts';
 
 /**
  * Group commit: what is in flight together shares one transaction. Sending each member through its own costs a commit
@@ -16,6 +17,14 @@ export interface GroupCommitOptions<Member> {
   /** Errors that would hit every member alone as well: they are not tried again one by one. */
   readonly failsAll: (error: unknown) => boolean;
 }
+
+/** How groups are formed on every hop; measured with `npm run bench` (docs/decisions/0006). */
+export const MEASURED_GROUPS = {
+  maxMembers: 200,
+  maxTransactions: 1,
+  lingerMs: 1,
+  failsAll: isUnavailable,
+} as const satisfies Partial<GroupCommitOptions<never>>;
 
 /** Thrown by `commit` when a member's fence refused it: somebody else took over what it holds. */
 export class FenceRefused extends Error {}
