@@ -7,7 +7,7 @@ const FLUSH_EVERY_MS = 50;
 
 /**
  * JSON lines on stdout, times in ISO 8601. Never payloads, secrets or query strings: callers log ids and decisions.
- * Lines are gathered for up to 50 ms: written one by one, three lines a job cost a tenth of its CPU in system calls.
+ * Lines are gathered for up to 50 ms: written one by one, three lines a job were a twentieth of the service's busy time, in system calls.
  */
 export function createLogger(level: string): Logger {
   const stream = pino.destination({ dest: 1, sync: false, minLength: BUFFER_BYTES });
