@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 
-export const API_KEY_SCOPES = ['read', 'write'] as const;
+/** `worker` may claim and finish runs of every account: for the platform owner's own workers, not for clients. */
+export const API_KEY_SCOPES = ['read', 'write', 'worker'] as const;
 export type ApiKeyScope = (typeof API_KEY_SCOPES)[number];
 
 const FORM = /^rbk_[A-Za-z0-9_-]{8,200}$/;

@@ -18,6 +18,7 @@ export type SecretId = Id<'sec'>;
 export type DeliveryId = Id<'dlv'>;
 export type AttemptId = Id<'att'>;
 export type WorkerId = Id<'wrk'>;
+export type ScheduleId = Id<'sch'>;
 
 interface IdByPrefix {
   acc: AccountId;
@@ -30,6 +31,7 @@ interface IdByPrefix {
   dlv: DeliveryId;
   att: AttemptId;
   wrk: WorkerId;
+  sch: ScheduleId;
 }
 export type IdPrefix = keyof IdByPrefix;
 

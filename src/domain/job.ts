@@ -20,21 +20,39 @@ export function isFinal(status: JobStatus): status is FinalJobStatus {
 }
 
 /** One try at executing a job. `released` was given back unharmed on shutdown; `lost` had its worker die. */
-export const ENDED_RUN_STATUSES = ['succeeded', 'failed', 'timed_out', 'lost', 'released'] as const;
+export const ENDED_RUN_STATUSES = ['succeeded', 'failed', 'timed_out', 'lost', 'released', 'canceled'] as const;
 export type EndedRunStatus = (typeof ENDED_RUN_STATUSES)[number];
 export const RUN_STATUSES = ['in_progress', ...ENDED_RUN_STATUSES] as const;
 
 /** Facts about a job, in the order they may occur. The final ones can be subscribed to. */
 export const FINAL_JOB_EVENT_TYPES = ['job.succeeded', 'job.failed', 'job.canceled', 'job.expired'] as const;
 export type FinalJobEventType = (typeof FINAL_JOB_EVENT_TYPES)[number];
-export const JOB_EVENT_TYPES = ['job.queued', 'job.started', ...FINAL_JOB_EVENT_TYPES] as const;
+/** `job.retrying`: a run ended without ending the job, and another will follow. */
+export const JOB_EVENT_TYPES = ['job.queued', 'job.started', 'job.retrying', ...FINAL_JOB_EVENT_TYPES] as const;
+export type JobEventType = (typeof JOB_EVENT_TYPES)[number];
 
 /** Why a job or a run failed, as clients and auditors see it. */
 export interface JobError {
-  /** Stable, lower snake case. */
-  readonly code: 'handler_error' | 'timeout' | 'invalid_input' | 'invalid_output' | 'worker_lost' | 'unknown_job_type';
+  /** Stable, lower snake case. A remote worker or a back end may bring its own. */
+  readonly code: JobErrorCode | (string & {});
   readonly message: string;
 }
+
+export const JOB_ERROR_CODES = [
+  'handler_error',
+  'timeout',
+  'invalid_input',
+  'invalid_output',
+  'result_too_large',
+  'worker_lost',
+  'unknown_job_type',
+  'backend_rejected',
+  'backend_unavailable',
+  'backend_invalid',
+  'canceled',
+  'expired',
+] as const;
+export type JobErrorCode = (typeof JOB_ERROR_CODES)[number];
 
 export interface JobProgress {
   /** 0 to 100. */
@@ -42,10 +60,5 @@ export interface JobProgress {
   readonly message?: string;
 }
 
-/**
- * Seconds a client should wait before it polls again: a quarter of what it has waited so far, from 1 to 30, so
- * that short jobs are seen soon and long ones cost few requests.
- */
-export function pollAfterSeconds(createdAt: Date, now: Date): number {
-  return Math.min(30, Math.max(1, Math.ceil((now.getTime() - createdAt.getTime()) / 4000)));
-}
+export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
+export type JobLogLevel = (typeof LOG_LEVELS)[number];

@@ -19,9 +19,9 @@ export const DEFAULT_DELIVERY_SCHEDULE: readonly number[] = [
 const JITTER = 0.2;
 const LONGEST_RETRY_AFTER = 24 * HOUR;
 
-/** Spreads a delay by 20 % to each side, so that what failed together is not retried together. */
-function jitter(delayMs: number, random: number): number {
-  return Math.round(delayMs * (1 - JITTER + 2 * JITTER * random));
+/** Spreads a delay by a share of it to each side, so that what failed together is not retried together. */
+function jitter(delayMs: number, share: number, random: number): number {
+  return Math.round(delayMs * (1 - share + 2 * share * random));
 }
 
 /**
@@ -38,16 +38,43 @@ export function nextAttemptAt(input: {
   const delayMs = input.schedule[input.attemptsMade];
   if (delayMs === undefined) return null;
   const askedMs = Math.min(input.retryAfterMs ?? 0, LONGEST_RETRY_AFTER);
-  return new Date(input.now.getTime() + Math.max(jitter(delayMs, input.random), askedMs));
+  return new Date(input.now.getTime() + Math.max(jitter(delayMs, JITTER, input.random), askedMs));
 }
 
-const RUN_BACKOFF_BASE = SECOND;
-const RUN_BACKOFF_CAP = 5 * MINUTE;
+/** How often a failed run is tried again, and when. Delays in milliseconds. */
+export interface RetryPolicy {
+  /** Runs in all before the job fails. */
+  readonly maxRuns: number;
+  readonly minDelayMs: number;
+  /** Each delay is this many times the one before, up to `maxDelayMs`. */
+  readonly factor: number;
+  readonly maxDelayMs: number;
+  /** Spreads each delay by this share to both sides: 0 to 1. */
+  readonly jitter: number;
+}
 
-/** When to run a job again after `failures` failed runs: 1 s, 2 s, 4 s ... up to 5 minutes, with jitter. */
-export function nextRunAt(failures: number, now: Date, random: number): Date {
-  const delayMs = Math.min(RUN_BACKOFF_BASE * 2 ** (failures - 1), RUN_BACKOFF_CAP);
-  return new Date(now.getTime() + jitter(delayMs, random));
+/** Three runs: after 1 s, then after 2 s. */
+export const DEFAULT_RETRY_POLICY: RetryPolicy = {
+  maxRuns: 3,
+  minDelayMs: SECOND,
+  factor: 2,
+  maxDelayMs: 5 * MINUTE,
+  jitter: JITTER,
+};
+
+/**
+ * When to run a job again after `failures` failed runs, or null when there were enough. Work that asks for more time
+ * (`retryAfterMs`) gets it, up to 24 hours. `random` is in [0, 1).
+ */
+export function nextRunAt(
+  policy: RetryPolicy,
+  input: { failures: number; now: Date; random: number; retryAfterMs: number | null },
+): Date | null {
+  const { failures, now, random } = input;
+  if (failures >= policy.maxRuns) return null;
+  const delayMs = Math.min(policy.minDelayMs * policy.factor ** (failures - 1), policy.maxDelayMs);
+  const askedMs = Math.min(input.retryAfterMs ?? 0, LONGEST_RETRY_AFTER);
+  return new Date(now.getTime() + Math.max(jitter(delayMs, policy.jitter, random), askedMs));
 }
 
 const HTTP_DATE =

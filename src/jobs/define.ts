@@ -26,44 +26,105 @@ export interface SchemaIssue {
 
 type OutputOf<S> = S extends StandardSchema<infer _, infer Output> ? Output : never;
 
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
+
 /** What a handler is given. */
 export interface JobContext<Input> {
   /** The submitted input as the schema parsed it. */
   readonly input: Input;
-  /** Aborts on timeout, on shutdown and when the lease is lost; `signal.reason` says which. */
+  /** Aborts on timeout, on cancel, on shutdown and when the lease is lost; `signal.reason` says which. */
   readonly signal: AbortSignal;
   /** Shown to whoever polls: `percent` from 0 to 100. Returns at once; the latest call wins. */
   readonly progress: (percent: number, message?: string) => void;
+  /** Adds a line to the job's log, which its client may read. Returns at once; `fields` must be JSON. */
+  readonly log: (level: LogLevel, message: string, fields?: Readonly<Record<string, unknown>>) => void;
   readonly job: { readonly id: string; readonly type: string; readonly accountId: string };
   /** This try; `number` counts from 1. */
   readonly run: { readonly id: string; readonly number: number };
 }
 
-export interface JobDefinition<
-  In extends StandardSchema = StandardSchema,
-  Out extends StandardSchema | undefined = StandardSchema | undefined,
-> {
+/** How often a failed run is tried again, and when. Members left out keep their defaults. */
+export interface RetryOptions {
+  /** Runs in all before the job fails. Default 3. */
+  readonly maxRuns?: number;
+  /** Before the second run, in milliseconds. Default 1,000. */
+  readonly minDelayMs?: number;
+  /** Each delay is this many times the one before. Default 2. */
+  readonly factor?: number;
+  /** No delay is longer, in milliseconds. Default 300,000. */
+  readonly maxDelayMs?: number;
+  /** Each delay is spread by this share to each side, from 0 to 1. Default 0.2. */
+  readonly jitter?: number;
+}
+
+interface JobTypeOptions<In extends StandardSchema, Out extends StandardSchema | undefined> {
   /** Stable, lower case, dotted: `csv.profile`. Clients send it, rows keep it. */
   readonly type: string;
   readonly description?: string;
   readonly input: In;
   /** Checked before the result is stored; a value that fails it fails the job. */
   readonly output?: Out;
-  /** Longest time for one run, in milliseconds. Default 60,000. */
+  /** Longest time for one run, in milliseconds. Default 60,000. A submission may ask for less. */
   readonly timeoutMs?: number;
-  /** Runs in all before the job fails. Default 3. */
-  readonly maxRuns?: number;
-  /**
-   * Does the work. The value it returns, or its promise resolves to, is the job's output: JSON, at most 1 MiB.
-   * Throw to fail the run (it is retried); throw `new NonRetryableError(message)` to fail the job.
-   */
-  readonly run: (context: JobContext<OutputOf<In>>) => unknown;
+  readonly retry?: RetryOptions;
+  /** Runs of this type at once, in all processes together. Default: no limit but the workers' own. */
+  readonly concurrency?: number;
+  /** Of the input as JSON. Default: what a request may have at most. */
+  readonly maxInputBytes?: number;
 }
 
+/** Way 1 and 2: code of ours, on the event loop of the runner or in a thread of its own. */
+interface InProcess<In extends StandardSchema> {
+  /**
+   * Does the work. The value it returns, or its promise resolves to, is the job's output: JSON of any size up to
+   * the result limit, or a `FileResult` of any content type. Throw to fail the run (it is retried); throw a
+   * `NonRetryableError` to fail the job, a `RetryAfterError` to choose when it is tried again.
+   */
+  readonly run: (context: JobContext<OutputOf<In>>) => unknown;
+  /** `thread` for work that would block the event loop: it gets a thread, and a timeout or cancel really ends it. */
+  readonly isolation?: 'thread';
+  readonly backend?: never;
+  readonly remote?: never;
+}
+
+/** Way 3: a synchronous service that is there already. The runner calls it and takes its response as the result. */
+export interface Backend {
+  readonly url: string;
+  /** Default `POST`, with the input as JSON. `GET` and `HEAD` send no body. */
+  readonly method?: 'POST' | 'PUT' | 'PATCH' | 'GET' | 'DELETE';
+  /** Sent with every call, credentials too. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** For the whole answer, in milliseconds. Default: the run's own time. */
+  readonly timeoutMs?: number;
+}
+
+interface HttpBackend {
+  readonly backend: Backend;
+  readonly run?: never;
+  readonly isolation?: never;
+  readonly remote?: never;
+}
+
+/** Way 4: workers in any language, that claim over HTTP. */
+interface RemoteWorkers {
+  readonly remote: true;
+  readonly run?: never;
+  readonly isolation?: never;
+  readonly backend?: never;
+}
+
+export type JobDefinition<
+  In extends StandardSchema = StandardSchema,
+  Out extends StandardSchema | undefined = StandardSchema | undefined,
+> = JobTypeOptions<In, Out> & (InProcess<In> | HttpBackend | RemoteWorkers);
+
 /** A job type with its own types forgotten, as the registry keeps it. */
-export type AnyJobDefinition = Omit<JobDefinition, 'run'> & {
-  readonly run: (context: JobContext<never>) => unknown;
-};
+export interface AnyJobDefinition extends JobTypeOptions<StandardSchema, StandardSchema | undefined> {
+  readonly run?: (context: JobContext<never>) => unknown;
+  readonly isolation?: 'thread';
+  readonly backend?: Backend;
+  readonly remote?: true;
+}
 
 export interface RingbackConfig {
   readonly jobs: readonly AnyJobDefinition[];
@@ -84,4 +145,28 @@ export function defineConfig(config: RingbackConfig): RingbackConfig {
 /** Thrown by a handler: the job fails now, whatever runs are left. */
 export class NonRetryableError extends Error {
   override readonly name = 'NonRetryableError';
+}
+
+/** Thrown by a handler: the run has failed, and the next one should not start before so many milliseconds. */
+export class RetryAfterError extends Error {
+  override readonly name = 'RetryAfterError';
+  readonly retryAfterMs: number;
+
+  constructor(message: string, retryAfterMs: number, options?: ErrorOptions) {
+    super(message, options);
+    this.retryAfterMs = retryAfterMs;
+  }
+}
+
+/** Returned by a handler whose result is not JSON, or is too large to be held in memory: a PDF, an image, an export. */
+export class FileResult {
+  /** Bytes, or what yields them piece by piece: a stream is read no faster than it is stored. */
+  readonly body: Uint8Array | AsyncIterable<Uint8Array>;
+  /** `application/pdf` */
+  readonly contentType: string;
+
+  constructor(body: Uint8Array | AsyncIterable<Uint8Array>, contentType: string) {
+    this.body = body;
+    this.contentType = contentType;
+  }
 }

@@ -1,15 +1,40 @@
 import { nearestNames } from '#domain/nearest.ts';
-import { type Fault, type Result, refuse, toPointer } from '#domain/problem.ts';
+import { type Result, refuse } from '#domain/problem.ts';
+import { DEFAULT_RETRY_POLICY, type RetryPolicy } from '#domain/retry.ts';
 import type { AnyJobDefinition, StandardSchema } from './define.ts';
+import { faultOf } from './job-type-faults.ts';
 
-const TYPE_FORM = /^[a-z][a-z0-9_-]*(?:\.[a-z0-9_-]+)*$/;
-const MAX_TYPE_LENGTH = 100;
 const DEFAULT_TIMEOUT_MS = 60_000;
-const DEFAULT_MAX_RUNS = 3;
+
+/** Who does the work: the runner's event loop, a thread of its own, an HTTP back end, or a worker that claims over HTTP. */
+export type Way = 'inline' | 'thread' | 'backend' | 'remote';
 
 export interface JobType extends AnyJobDefinition {
+  readonly way: Way;
   readonly timeoutMs: number;
-  readonly maxRuns: number;
+  readonly retryPolicy: RetryPolicy;
+  /** The pool its runs wait in: see `poolOf`. */
+  readonly pool: string;
+}
+
+/** Pools of the types that share the workers of a runner, without a limit of their own. */
+export const SHARED_POOLS = { inline: 'shared', thread: 'threads' } as const;
+
+/**
+ * Runs wait in pools, and a claim takes from one pool. Types without a limit share one, so that their number does not
+ * matter to a claim; a type with a limit, or with workers of its own, has its own pool, which a claim can leave alone.
+ * `:` is in no shared pool's name and in no type's.
+ */
+function poolOf(definition: AnyJobDefinition, way: Way): string {
+  if (way === 'remote') return `remote:${definition.type}`;
+  if (definition.concurrency !== undefined) return `limited:${definition.type}`;
+  return way === 'thread' ? SHARED_POOLS.thread : SHARED_POOLS.inline;
+}
+
+function wayOf({ isolation, backend, remote }: AnyJobDefinition): Way {
+  if (remote) return 'remote';
+  if (backend) return 'backend';
+  return isolation ?? 'inline';
 }
 
 /** The job types this process knows. */
@@ -29,8 +54,10 @@ export class JobTypes {
   }
 
   #add(definition: AnyJobDefinition): void {
-    const { type, timeoutMs = DEFAULT_TIMEOUT_MS, maxRuns = DEFAULT_MAX_RUNS } = definition;
-    this.#byType.set(type, { ...definition, timeoutMs, maxRuns });
+    const { type, timeoutMs = DEFAULT_TIMEOUT_MS, retry } = definition;
+    const way = wayOf(definition);
+    const retryPolicy = { ...DEFAULT_RETRY_POLICY, ...retry };
+    this.#byType.set(type, { ...definition, timeoutMs, way, retryPolicy, pool: poolOf(definition, way) });
   }
 
   get(type: string): JobType | undefined {
@@ -53,43 +80,9 @@ export class JobTypes {
   }
 }
 
-function faultOf(definition: AnyJobDefinition, known: ReadonlyMap<string, JobType>): string | undefined {
-  if (typeof definition !== 'object' || definition === null) return 'is not an object; make it with defineJob()';
-  const { type, run, input, output, timeoutMs = 1, maxRuns = 1 } = definition;
-  if (typeof type !== 'string' || !TYPE_FORM.test(type) || type.length > MAX_TYPE_LENGTH)
-    return `type must look like "csv.profile" (${TYPE_FORM.source}) and have ${MAX_TYPE_LENGTH} characters at most`;
-  if (known.has(type)) return 'another job type has the same name';
-  if (typeof run !== 'function') return 'run must be a function';
-  if (!isSchema(input)) return 'input must be a Standard Schema, for example a zod 4 object';
-  if (output !== undefined && !isSchema(output)) return 'output must be a Standard Schema, or be left out';
-  if (!isWhole(timeoutMs, 1, 86_400_000)) return 'timeoutMs must be a whole number from 1 to 86400000';
-  if (!isWhole(maxRuns, 1, 100)) return 'maxRuns must be a whole number from 1 to 100';
-  return undefined;
-}
-
 /** For the message; a definition may be anything, its type a symbol. */
 function nameOf(definition: { readonly type?: string | symbol } | null | undefined): string {
   return definition?.type?.toString() ?? 'no type';
-}
-
-function isWhole(value: number, least: number, most: number): boolean {
-  return Number.isInteger(value) && value >= least && value <= most;
-}
-
-function isSchema(value: unknown): value is StandardSchema {
-  const standard = (value as Partial<StandardSchema> | undefined)?.['~standard'];
-  return typeof standard?.validate === 'function';
-}
-
-/** The value as the schema parsed it, or where it does not fit. */
-export async function validate(
-  schema: StandardSchema,
-  value: unknown,
-): Promise<{ ok: true; value: unknown } | { ok: false; faults: Fault[] }> {
-  const checked = schema['~standard'].validate(value);
-  const result = checked instanceof Promise ? await checked : checked;
-  if (result.issues === undefined) return { ok: true, value: result.value };
-  return { ok: false, faults: result.issues.map(({ path, message }) => ({ path: toPointer(path), message })) };
 }
 
 /** JSON Schema of the input, where the schema library can tell. */

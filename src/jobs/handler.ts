@@ -1,0 +1,143 @@
+import { types } from 'node:util';
+import type { JobError } from '#domain/job.ts';
+import { toCleanText, toStorableJson } from '#domain/json.ts';
+import { type AnyJobDefinition, FileResult, type JobContext, NonRetryableError, RetryAfterError } from './define.ts';
+import { validate } from './validate.ts';
+
+/** What a job type made of an input, wherever it ran. */
+export type HandlerOutcome =
+  /** JSON text, checked against the output schema. */
+  | { readonly kind: 'value'; readonly text: string }
+  | {
+      readonly kind: 'file';
+      readonly contentType: string;
+      /** To be read once, to its end. */
+      readonly body: AsyncIterable<Uint8Array>;
+    }
+  /** A back end answered 202: it tells the end later, with the token it was given. */
+  | { readonly kind: 'deferred' }
+  | HandlerFailure;
+
+export interface HandlerFailure {
+  readonly kind: 'failed';
+  readonly error: JobError;
+  readonly retryable: boolean;
+  /** The next run should not start sooner; null leaves it to the retry policy. */
+  readonly retryAfterMs: number | null;
+}
+
+export type HandlerContext = Omit<JobContext<unknown>, 'input' | 'signal'>;
+
+type Handled = Pick<AnyJobDefinition, 'input' | 'output' | 'run'>;
+
+/** Checks the input, calls the handler, checks what it returns. Never throws; runs on the event loop it is called on. */
+export async function callHandler(
+  jobType: Handled,
+  given: unknown,
+  context: HandlerContext,
+  signal: AbortSignal,
+): Promise<HandlerOutcome> {
+  const input = await validate(jobType.input, given).catch(thrown);
+  if (signal.aborted) return failed('handler_error', 'It was stopped before it started.', true);
+  if (input instanceof Thrown) return failed('invalid_input', `The input's schema threw: ${input.message}`, false);
+  if (!input.ok) {
+    const [fault] = input.faults;
+    const message = `The input no longer fits the type: ${fault?.path ?? ''} ${fault?.message ?? ''}`;
+    return failed('invalid_input', message, false);
+  }
+  try {
+    const output = await jobType.run?.({ ...context, input: input.value, signal } as never);
+    return output instanceof FileResult ? checkFile(output) : await checkValue(jobType, output);
+  } catch (error) {
+    return failureOf(error);
+  }
+}
+
+/** A value that cannot be stored, or is not what the type promised, will not be so the next time: no retry. */
+export async function checkValue({ output }: Pick<Handled, 'output'>, value: unknown): Promise<HandlerOutcome> {
+  let checked = value;
+  if (output !== undefined) {
+    const result = await validate(output, value).catch(thrown);
+    if (result instanceof Thrown)
+      return failed('invalid_output', `The output's schema threw: ${result.message}`, false);
+    if (!result.ok) {
+      const faults = result.faults.slice(0, 5).map(({ path, message }) => `${path || '/'}: ${message}`);
+      return failed('invalid_output', `The handler's result does not fit its schema. ${faults.join('; ')}`, false);
+    }
+    checked = result.value;
+  }
+  const json = toStorableJson(checked);
+  if (!json.ok) return failed('invalid_output', `The handler's result cannot be stored: ${json.reason}.`, false);
+  return { kind: 'value', text: json.text };
+}
+
+/** RFC 9110, 8.3.1, without the parameters' own rules; no control character may reach a header. */
+const CONTENT_TYPE = /^[\w!#$&^.+-]+\/[\w!#$&^.+-]+(?: *;[\t\x20-\x7e]*)?$/;
+
+/** A content type that may stand in a response header. */
+export function isContentType(text: string): boolean {
+  return text.length <= 200 && CONTENT_TYPE.test(text);
+}
+
+function checkFile({ body, contentType }: FileResult): HandlerOutcome {
+  if (typeof contentType !== 'string' || !isContentType(contentType))
+    return failed('invalid_output', `${JSON.stringify(contentType)} is not a content type.`, false);
+  if (body instanceof Uint8Array) return { kind: 'file', contentType, body: once(body) };
+  if (typeof body?.[Symbol.asyncIterator] !== 'function')
+    return failed('invalid_output', 'The body of a FileResult is neither bytes nor a stream of bytes.', false);
+  return { kind: 'file', contentType, body };
+}
+
+async function* once(bytes: Uint8Array): AsyncIterable<Uint8Array> {
+  yield bytes;
+}
+
+export function failed(
+  code: JobError['code'],
+  message: string,
+  retryable: boolean,
+  retryAfterMs: number | null = null,
+): HandlerFailure {
+  return { kind: 'failed', error: { code, message }, retryable, retryAfterMs };
+}
+
+/** What a handler threw, or its stream. Looked at with care: it may be anything. */
+export function failureOf(error: unknown): HandlerFailure {
+  let retryable = true;
+  let retryAfterMs: number | null = null;
+  try {
+    retryable = !(error instanceof NonRetryableError);
+    if (error instanceof RetryAfterError && error.retryAfterMs >= 0) retryAfterMs = error.retryAfterMs;
+  } catch {
+    // It cannot even be asked what it is.
+  }
+  return failed('handler_error', messageOf(error), retryable, retryAfterMs);
+}
+
+/** Marks what a schema threw, apart from what it answered. */
+class Thrown {
+  readonly message: string;
+  constructor(message: string) {
+    this.message = message;
+  }
+}
+
+function thrown(error: unknown): Thrown {
+  return new Thrown(messageOf(error));
+}
+
+const MAX_MESSAGE = 2000;
+
+/** Handlers throw anything, even what cannot be looked at. */
+export function messageOf(error: unknown): string {
+  try {
+    if (error instanceof Error || types.isNativeError(error)) {
+      return toCleanText(`${error.name}: ${error.message}`, MAX_MESSAGE);
+    }
+  } catch {
+    return 'The handler threw an error that cannot be read.';
+  }
+  const json = toStorableJson(error);
+  const text = json.ok && error !== undefined ? json.text : typeof error;
+  return toCleanText(`The handler threw ${text}, which is not an Error.`, MAX_MESSAGE);
+}

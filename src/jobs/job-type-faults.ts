@@ -1,0 +1,70 @@
+import type { AnyJobDefinition, StandardSchema } from './define.ts';
+
+const TYPE_FORM = /^[a-z][a-z0-9_-]*(?:\.[a-z0-9_-]+)*$/;
+const MAX_TYPE_LENGTH = 100;
+const DAY_MS = 86_400_000;
+
+/** What makes a definition useless, in words for the person who wrote it; undefined when nothing does. */
+export function faultOf(definition: AnyJobDefinition, known: ReadonlyMap<string, unknown>): string | undefined {
+  if (typeof definition !== 'object' || definition === null) return 'is not an object; make it with defineJob()';
+  const { type, input, output, timeoutMs = 1, concurrency = 1, maxInputBytes = 1 } = definition;
+  if (typeof type !== 'string' || !TYPE_FORM.test(type) || type.length > MAX_TYPE_LENGTH)
+    return `type must look like "csv.profile" (${TYPE_FORM.source}) and have ${MAX_TYPE_LENGTH} characters at most`;
+  if (known.has(type)) return 'another job type has the same name';
+  if (!isSchema(input)) return 'input must be a Standard Schema, for example a zod 4 object';
+  if (output !== undefined && !isSchema(output)) return 'output must be a Standard Schema, or be left out';
+  if (!isWhole(timeoutMs, 1, DAY_MS)) return `timeoutMs must be a whole number from 1 to ${DAY_MS}`;
+  if (!isWhole(concurrency, 1, 100_000)) return 'concurrency must be a whole number from 1 to 100000';
+  if (!isWhole(maxInputBytes, 1, 104_857_600)) return 'maxInputBytes must be a whole number from 1 to 104857600';
+  return faultOfWay(definition) ?? faultOfRetry(definition.retry);
+}
+
+function faultOfWay({ run, isolation, backend, remote }: AnyJobDefinition): string | undefined {
+  if ([run, backend, remote].filter((way) => way !== undefined).length !== 1)
+    return 'needs exactly one of run (a function), backend ({ url }) and remote (true)';
+  if (run !== undefined && typeof run !== 'function') return 'run must be a function';
+  if (isolation !== undefined && (isolation !== 'thread' || run === undefined))
+    return 'isolation must be "thread", beside a run, or be left out';
+  if (remote !== undefined && remote !== true) return 'remote must be true, or be left out';
+  return backend === undefined ? undefined : faultOfBackend(backend);
+}
+
+const METHODS: readonly string[] = ['POST', 'PUT', 'PATCH', 'GET', 'DELETE'];
+const HEADER_NAME = /^[!#$%&'*+.^_`|~\w-]{1,100}$/;
+// Printable ASCII: what else a header may hold is not the same to every server.
+const HEADER_VALUE = /^[\t\x20-\x7e]*$/;
+
+function faultOfBackend(backend: NonNullable<AnyJobDefinition['backend']>): string | undefined {
+  if (typeof backend !== 'object' || backend === null) return 'backend must be { url, method?, headers?, timeoutMs? }';
+  const { url, method = 'POST', headers = {}, timeoutMs = 1 } = backend;
+  if (typeof url !== 'string' || !URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
+    return 'backend.url must be an http(s) URL';
+  if (!METHODS.includes(method)) return `backend.method must be one of ${METHODS.join(', ')}`;
+  const isHeader = ([name, value]: [string, unknown]) =>
+    HEADER_NAME.test(name) && typeof value === 'string' && HEADER_VALUE.test(value);
+  if (typeof headers !== 'object' || headers === null || !Object.entries(headers).every(isHeader))
+    return 'backend.headers must be header names with printable values';
+  if (!isWhole(timeoutMs, 1, DAY_MS)) return `backend.timeoutMs must be a whole number from 1 to ${DAY_MS}`;
+  return undefined;
+}
+
+function faultOfRetry(retry: AnyJobDefinition['retry']): string | undefined {
+  if (retry === undefined) return undefined;
+  if (typeof retry !== 'object' || retry === null) return 'retry must be { maxRuns?, minDelayMs?, ... }';
+  const { maxRuns = 1, minDelayMs = 0, maxDelayMs = 0, factor = 1, jitter = 0 } = retry;
+  if (!isWhole(maxRuns, 1, 100)) return 'retry.maxRuns must be a whole number from 1 to 100';
+  if (!isWhole(minDelayMs, 0, DAY_MS)) return `retry.minDelayMs must be a whole number from 0 to ${DAY_MS}`;
+  if (!isWhole(maxDelayMs, 0, DAY_MS)) return `retry.maxDelayMs must be a whole number from 0 to ${DAY_MS}`;
+  if (!(factor >= 1 && factor <= 100)) return 'retry.factor must be a number from 1 to 100';
+  if (!(jitter >= 0 && jitter <= 1)) return 'retry.jitter must be a number from 0 to 1';
+  return undefined;
+}
+
+function isWhole(value: number, least: number, most: number): boolean {
+  return Number.isInteger(value) && value >= least && value <= most;
+}
+
+function isSchema(value: unknown): value is StandardSchema {
+  const standard = (value as Partial<StandardSchema> | undefined)?.['~standard'];
+  return typeof standard?.validate === 'function';
+}
