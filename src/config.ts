@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import { CIDR_FORM, parseCidr } from '#domain/address.ts';
 import { isApiKey } from '#domain/api-key.ts';
@@ -79,6 +80,15 @@ const environment = z.object({
     .default([...DEFAULT_DELIVERY_SCHEDULE]),
   RINGBACK_CALLBACK_TIMEOUT_MS: whole(100, 120_000).default(15_000),
   RINGBACK_RUNNER_CONCURRENCY: whole(1, 10_000).default(100),
+  RINGBACK_RUNNER_THREADS: whole(1, 1000).default(availableParallelism()),
+  RINGBACK_CANCEL_GRACE_MS: whole(0, 3_600_000).default(10_000),
+  RINGBACK_INLINE_RESULT_BYTES: whole(0, 1_048_576).default(65_536),
+  RINGBACK_MAX_RESULT_BYTES: whole(1024, 1_073_741_824).default(104_857_600),
+  RINGBACK_ACCOUNT_MAX_RUNNING: whole(1, 1_000_000).optional(),
+  RINGBACK_ACCOUNT_MAX_PENDING: whole(1, 100_000_000).optional(),
+  RINGBACK_ACCOUNT_SUBMISSIONS_PER_SECOND: whole(1, 1_000_000).optional(),
+  RINGBACK_MAX_QUEUED: whole(1, 1_000_000_000).default(1_000_000),
+  RINGBACK_RETENTION_DAYS: whole(1, 36_500).default(30),
   RINGBACK_COURIER_CONCURRENCY: whole(1, 10_000).default(100),
   RINGBACK_MAX_BODY_BYTES: whole(1024, 104_857_600).default(1_048_576),
   RINGBACK_DATABASE_CONNECTIONS: whole(2, 200).default(10),
@@ -155,6 +165,18 @@ function fromVariables(env: z.output<typeof environment>) {
     callbackSchedule: env.RINGBACK_CALLBACK_SCHEDULE,
     callbackTimeoutMs: env.RINGBACK_CALLBACK_TIMEOUT_MS,
     runnerConcurrency: env.RINGBACK_RUNNER_CONCURRENCY,
+    runnerThreads: env.RINGBACK_RUNNER_THREADS,
+    cancelGraceMs: env.RINGBACK_CANCEL_GRACE_MS,
+    results: { inlineBytes: env.RINGBACK_INLINE_RESULT_BYTES, maxBytes: env.RINGBACK_MAX_RESULT_BYTES },
+    /** For accounts whose row says nothing else; null for no limit. */
+    accountLimits: {
+      maxRunning: env.RINGBACK_ACCOUNT_MAX_RUNNING ?? null,
+      maxPending: env.RINGBACK_ACCOUNT_MAX_PENDING ?? null,
+      submissionsPerSecond: env.RINGBACK_ACCOUNT_SUBMISSIONS_PER_SECOND ?? null,
+    },
+    /** Jobs that have not ended, of all accounts: beyond, submissions are refused for the time being. */
+    maxQueued: env.RINGBACK_MAX_QUEUED,
+    retentionDays: env.RINGBACK_RETENTION_DAYS,
     courierConcurrency: env.RINGBACK_COURIER_CONCURRENCY,
     maxBodyBytes: env.RINGBACK_MAX_BODY_BYTES,
     shutdownTimeoutMs: env.RINGBACK_SHUTDOWN_TIMEOUT_MS,

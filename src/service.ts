@@ -11,15 +11,25 @@ import { systemResolver } from '#egress/resolve.ts';
 import { createSender } from '#egress/send.ts';
 import { createApp } from '#http/app.ts';
 import { listen } from '#http/server.ts';
+import { CallbackTargets } from '#jobs/callback-targets.ts';
+import { Canceler } from '#jobs/cancel.ts';
+import { DueRuns } from '#jobs/due-runs.ts';
+import { Endings } from '#jobs/endings.ts';
 import { JobQueries } from '#jobs/job-queries.ts';
 import type { JobTypes } from '#jobs/job-types.ts';
 import { loadJobTypes } from '#jobs/load-config.ts';
+import { expireJobs, moveStrays, rescueRuns } from '#jobs/rescue.ts';
+import { ResultKeeper } from '#jobs/result-keeper.ts';
 import { Runner } from '#jobs/runner.ts';
 import { Submitter } from '#jobs/submit.ts';
-import { Keeper } from '#keeper/keeper.ts';
+import { dispatchWork } from '#jobs/work.ts';
+import { failed } from '#jobs/handler.ts';
+import { Keeper, type Task } from '#keeper/keeper.ts';
+import { forgetKeys, makePartitions, rescueDeliveries } from '#keeper/upkeep.ts';
 import type { Logger } from './log.ts';
+import { LEASE_MS } from '#queue/leases.ts';
 import { installQueueSchema, openQueues } from '#queue/queues.ts';
-import { WakeUps } from '#queue/wake-ups.ts';
+import { Signals } from '#queue/signals.ts';
 import { type Database, isForbidden, isUnavailable, openDatabase } from '#store/database.ts';
 import { migrate } from '#store/migrate.ts';
 import { VERSION } from './version.ts';
@@ -58,7 +68,7 @@ export async function startService(deps: ServiceDeps): Promise<Service> {
   const server = config.roles.has('api') ? await listen(config).catch(explainListen) : undefined;
   const publicUrl = config.publicUrl ?? server?.url ?? `http://localhost:${config.port}`;
   const roles = createRoles(deps, parts, { types, publicUrl });
-  await parts.wakeUps.listen();
+  await parts.signals.listen();
   for (const role of roles) role.start();
   server?.serve(createApi(deps, parts, { types, publicUrl }).fetch);
 
@@ -79,17 +89,27 @@ async function openParts({ config, log, database }: ServiceDeps) {
   const db = openDatabase({ url, applicationName: 'ringback', max: config.databaseConnections, pinPlans: !pooled });
   const listener = openDatabase({ url: direct, applicationName: 'ringback-listen', max: 1, pinPlans: false });
   const queues = await openQueues(url, onError);
-  const wakeUps = new WakeUps(db, listener.sql, workerId, onError);
+  const signals = new Signals(db, listener.sql, workerId, onError);
+  const announceRuns = (pool: string) => signals.announce(`pool:${pool}`);
+  const announceDeliveries = () => signals.announce(queues.deliveries.name);
+  const dueRuns = new DueRuns({ db, announce: announceRuns, onError });
+  const dueAt = (at: number) => dueRuns.at(at);
+  const jobsChanged = () => undefined;
   const resolve = systemResolver();
   return {
     workerId,
     db,
     queues,
-    wakeUps,
+    signals,
+    dueRuns,
+    dueAt,
+    jobsChanged,
+    announceRuns,
+    announceDeliveries,
+    endings: new Endings({ db, queues, listeners: { announceDeliveries, announceRuns, dueAt, jobsChanged } }),
+    results: new ResultKeeper(db, config.results),
     guard: createGuard({ policy: config.egress, resolve }),
     sender: createSender({ policy: config.egress, resolve, userAgent: `Ringback/${VERSION}` }),
-    announceRuns: () => wakeUps.announce(queues.runs.name),
-    announceDeliveries: () => wakeUps.announce(queues.deliveries.name),
     close: async () => {
       await Promise.all([queues.close(), listener.close(), db.close()]);
     },
@@ -103,45 +123,76 @@ interface Role {
   stop(graceMs: number): Promise<void>;
 }
 
-/** The roles of this process but `api`. */
-function createRoles(
-  { config, log, secretKeys: keys }: ServiceDeps,
-  parts: Parts,
-  { types, publicUrl }: { types: JobTypes; publicUrl: string },
-): Role[] {
-  const { db, queues, wakeUps } = parts;
-  const roles: Role[] = [];
-  if (config.roles.has('runner')) {
-    const concurrency = config.runnerConcurrency;
-    const runner = new Runner({ ...parts, log, types, publicUrl, concurrency, pollMs: POLL_MS });
-    wakeUps.register(queues.runs.name, runner.loop);
-    roles.push(runner);
-  }
-  if (config.roles.has('courier')) {
-    const { courierConcurrency: concurrency, callbackSchedule: schedule, callbackTimeoutMs: timeoutMs } = config;
-    const courier = new Courier({ ...parts, log, keys, concurrency, schedule, timeoutMs, pollMs: POLL_MS });
-    wakeUps.register(queues.deliveries.name, courier.loop);
-    roles.push(courier);
-  }
-  if (config.roles.has('keeper')) {
-    roles.push(new Keeper({ db, queues, log, announce: (queue) => wakeUps.announce(queue) }));
-  }
-  return roles;
+interface Shared {
+  readonly types: JobTypes;
+  readonly publicUrl: string;
 }
 
-function createApi(
-  { config, log, secretKeys: keys }: ServiceDeps,
-  { db, queues, guard, announceRuns: announce }: Parts,
-  { types, publicUrl }: { types: JobTypes; publicUrl: string },
-) {
+/** The roles of this process but `api`. */
+function createRoles(deps: ServiceDeps, parts: Parts, shared: Shared): Role[] {
+  const { roles } = deps.config;
+  return [
+    // Whoever can act on what is due looks for it.
+    ...(roles.has('runner') || roles.has('keeper') ? [parts.dueRuns] : []),
+    ...(roles.has('runner') ? [createRunner(deps, parts, shared)] : []),
+    ...(roles.has('courier') ? [createCourier(deps, parts)] : []),
+    ...(roles.has('keeper') ? [createKeeper(deps, parts, shared)] : []),
+  ];
+}
+
+function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared): Role {
+  const runner = new Runner({
+    ...parts,
+    ...shared,
+    log,
+    concurrency: config.runnerConcurrency,
+    threads: config.runnerThreads,
+    cancelGraceMs: config.cancelGraceMs,
+    accountLimits: { maxRunning: config.accountLimits.maxRunning, any: () => config.accountLimits.maxRunning !== null },
+    pollMs: POLL_MS,
+    work: dispatchWork({ thread: notYet, backend: notYet }),
+  });
+  for (const [name, sleeper] of runner.sleepers) parts.signals.register(name, sleeper);
+  parts.signals.onCancel((jobId) => runner.cancel(jobId));
+  return runner;
+}
+
+const notYet = async () => failed('handler_error', 'not built yet', false);
+
+function createCourier({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts): Role {
+  const { courierConcurrency: concurrency, callbackSchedule: schedule, callbackTimeoutMs: timeoutMs } = config;
+  const courier = new Courier({ ...parts, log, keys, concurrency, schedule, timeoutMs, pollMs: POLL_MS });
+  parts.signals.register(parts.queues.deliveries.name, courier.loop);
+  return courier;
+}
+
+function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared): Role {
+  const rescue = { ...parts, ...shared, log, cancelGraceMs: config.cancelGraceMs };
+  const upkeep = { ...parts, log, leaseMs: LEASE_MS };
+  // No rescue soon after a failed one: whoever was cut off together with us must have had the time to renew its leases.
+  const patient = { everyMs: 5000, pauseAfterFailureMs: LEASE_MS };
+  const tasks: readonly Task[] = [
+    { name: 'rescue runs', ...patient, run: () => rescueRuns(rescue) },
+    { name: 'rescue deliveries', ...patient, run: () => rescueDeliveries(upkeep) },
+    { name: 'expire jobs', everyMs: 1000, run: () => expireJobs(rescue) },
+    { name: 'move strays', everyMs: 60_000, run: () => moveStrays(rescue) },
+    { name: 'forget idempotency keys', everyMs: 60_000, run: () => forgetKeys(upkeep) },
+    { name: 'make partitions', everyMs: 3_600_000, run: () => makePartitions(upkeep) },
+  ];
+  return new Keeper({ tasks, log });
+}
+
+function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts, shared: Shared) {
+  const { db, guard } = parts;
+  const targets = new CallbackTargets({ db, guard });
   return createApp({
-    submitter: new Submitter({ db, queues, types, guard, keys, announce }),
+    ...shared,
+    submitter: new Submitter({ ...parts, ...shared, keys, targets }),
     jobs: new JobQueries(db),
+    canceler: new Canceler({ ...parts, ...shared, signalCancel: (jobId) => parts.signals.cancel(jobId) }),
     deliveries: new DeliveryQueries(db),
     endpoints: new Endpoints({ db, guard, keys }),
     keys: new ApiKeys(db),
-    types,
-    publicUrl,
     maxBodyBytes: config.maxBodyBytes,
     log,
     version: VERSION,

@@ -48,14 +48,14 @@ export interface CourierDeps {
 export class Courier {
   readonly loop: ClaimLoop<ClaimedDelivery>;
   readonly #deps: CourierDeps;
-  readonly #leases: Leases;
+  readonly #leases: Leases<Item<DeliveryItem>>;
   readonly #settlements: GroupCommit<Settled>;
   readonly #shutdown = new AbortController();
 
   constructor(deps: CourierDeps) {
     this.#deps = deps;
     const onError = (error: unknown) => deps.log.error({ err: error }, 'courier');
-    this.#leases = new Leases(deps.queues.deliveries, deps.db, onError);
+    this.#leases = new Leases((items) => deps.queues.deliveries.renew(deps.db.sql, items), onError);
     this.#settlements = new GroupCommit<Settled>({
       ...MEASURED_GROUPS,
       commit: (settled) => this.#commit(settled),
@@ -87,11 +87,11 @@ export class Courier {
     this.#leases.stop();
   }
 
-  async #claim(limit: number): Promise<ClaimedDelivery[]> {
+  async #claim(limit: number): Promise<{ claimed: ClaimedDelivery[]; more: boolean }> {
     const { db, queues, keys } = this.#deps;
     return transaction(db, async (tx) => {
       const items = await queues.deliveries.claim(tx, limit);
-      if (items.length === 0) return [];
+      if (items.length === 0) return { claimed: [], more: false };
       await this.#recordLost(tx, items);
       const [due, destinations] = await Promise.all([
         readDueDeliveries(tx, items.map(toKey)),
@@ -108,7 +108,7 @@ export class Courier {
         else claimed.push({ item, delivery, destination });
       }
       await queues.deliveries.remove(tx, over);
-      return claimed;
+      return { claimed, more: items.length >= limit };
     });
   }
 

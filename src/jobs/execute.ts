@@ -1,15 +1,13 @@
 import type { JobError } from '#domain/job.ts';
-import type { HandlerOutcome } from './handler.ts';
 
-/** What became of a run. Why it stopped, when it was stopped, is decided here and nowhere else. */
-export type Execution =
-  | HandlerOutcome
+/** Why a run stopped before its work had an outcome. */
+export type Stopped =
   | { readonly kind: 'timed_out'; readonly error: JobError }
   /** Given back unharmed: the worker shuts down. */
   | { readonly kind: 'released' }
   /** Its client called it off. */
   | { readonly kind: 'canceled' }
-  /** Somebody else has the job by now; what this run says will be refused. */
+  /** Somebody else has the job by now: what this run says would be refused. */
   | { readonly kind: 'superseded' };
 
 /** What ends a run from outside: each aborts with its own kind of ending. */
@@ -35,38 +33,38 @@ export interface ExecuteOptions {
  * first: what ends well within the grace has ended well; what fails or takes longer is canceled.
  * @param work must not reject
  */
-export async function execute(
-  work: (signal: AbortSignal) => Promise<HandlerOutcome>,
+export async function execute<Outcome extends { readonly kind: string }>(
+  work: (signal: AbortSignal) => Promise<Outcome>,
   { timeoutMs, cancelGraceMs, stops }: ExecuteOptions,
-): Promise<Execution> {
+): Promise<Outcome | Stopped> {
   const { shutdown, leaseLost, canceled } = stops;
   if (leaseLost.aborted) return { kind: 'superseded' };
   if (canceled.aborted) return { kind: 'canceled' };
   if (shutdown.aborted) return { kind: 'released' };
   const abort = new AbortController();
-  const { promise: stopped, resolve: stop } = Promise.withResolvers<Execution>();
-  const done = new AbortController();
-  const on = (signal: AbortSignal, react: () => void) =>
-    signal.addEventListener('abort', react, { once: true, signal: done.signal });
-
+  const { promise: stopped, resolve: stop } = Promise.withResolvers<Stopped>();
   let grace: NodeJS.Timeout | undefined;
+
   const timer = setTimeout(() => {
     const message = `The run took longer than ${timeoutMs} ms.`;
     stop({ kind: 'timed_out', error: { code: 'timeout', message } });
     abort.abort(new DOMException(message, 'TimeoutError'));
   }, timeoutMs);
-  on(shutdown, () => {
+  const onShutdown = () => {
     stop({ kind: 'released' });
     abort.abort(new DOMException('The worker is shutting down.', 'AbortError'));
-  });
-  on(leaseLost, () => {
+  };
+  const onLeaseLost = () => {
     stop({ kind: 'superseded' });
     abort.abort(new DOMException('The lease was lost: another worker runs the job.', 'AbortError'));
-  });
-  on(canceled, () => {
+  };
+  const onCanceled = () => {
     grace = setTimeout(stop, cancelGraceMs, { kind: 'canceled' });
     abort.abort(new DOMException('The job was canceled.', 'AbortError'));
-  });
+  };
+  shutdown.addEventListener('abort', onShutdown);
+  leaseLost.addEventListener('abort', onLeaseLost);
+  canceled.addEventListener('abort', onCanceled);
   try {
     const outcome = await Promise.race([work(abort.signal), stopped]);
     // Told to stop, it did: that it then failed is no failure.
@@ -74,6 +72,9 @@ export async function execute(
   } finally {
     clearTimeout(timer);
     clearTimeout(grace);
-    done.abort();
+    // The shutdown's signal outlives the run by far: what listens to it would pile up.
+    shutdown.removeEventListener('abort', onShutdown);
+    leaseLost.removeEventListener('abort', onLeaseLost);
+    canceled.removeEventListener('abort', onCanceled);
   }
 }

@@ -51,12 +51,13 @@ export class JobQueries {
     const job = await this.find(accountId, id);
     if (!job.ok) return job;
     const { runId, runStartedAt, workerId, runCount } = job.value;
-    const current = runId &&
-      runStartedAt &&
-      workerId && { id: runId, number: runCount, startedAt: runStartedAt, workerId };
+    const current =
+      runId === null || runStartedAt === null || workerId === null
+        ? undefined
+        : { id: runId, number: runCount, startedAt: runStartedAt, workerId };
     // A run that ended since the job was read is now in both: the record wins.
     const ended = await listRuns(this.#db, accountId, id);
     const isOver = ended.some((run) => run.id === runId);
-    return { ok: true, value: { ended, current: isOver ? undefined : (current ?? undefined) } };
+    return { ok: true, value: { ended, current: isOver ? undefined : current } };
   }
 }

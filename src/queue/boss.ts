@@ -36,13 +36,16 @@ export function createBoss(url: string, options: { migrate: boolean; onError: (e
 }
 
 /** Installs or upgrades pg-boss's schema and the queues. Call it under the migration lock. */
-export async function installQueues(url: string, names: readonly string[]): Promise<void> {
+export async function installQueues(
+  url: string,
+  { queues, former }: { queues: readonly string[]; former: readonly string[] },
+): Promise<void> {
   const boss = createBoss(url, { migrate: true, onError: () => undefined });
   try {
     await boss.start();
-    for (const name of names) {
-      await boss.createQueue(name, QUEUE_OPTIONS);
-    }
+    for (const name of queues) await boss.createQueue(name, QUEUE_OPTIONS);
+    // Of earlier versions: what they held is queued elsewhere by now (migrations).
+    for (const name of former) await boss.deleteQueue(name);
   } finally {
     await boss.stop({ graceful: false });
   }

@@ -8,8 +8,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 export interface ClaimLoopOptions<Claimed> {
   readonly concurrency: number;
   readonly pollMs: number;
-  /** Takes up to `limit`; throwing means that nothing was claimed. */
-  readonly claim: (limit: number) => Promise<readonly Claimed[]>;
+  /** Takes up to `limit`, and tells whether there may be more; throwing means that nothing was claimed. */
+  readonly claim: (limit: number) => Promise<{ readonly claimed: readonly Claimed[]; readonly more: boolean }>;
   /** Works one off and settles it. Must not throw for what it can expect. */
   readonly work: (claimed: Claimed) => Promise<void>;
   readonly onError: (error: unknown) => void;
@@ -81,8 +81,8 @@ export class ClaimLoop<Claimed> {
     let pauseMs = this.#options.pollMs;
     if (this.#appointment <= Date.now()) this.#appointment = Number.POSITIVE_INFINITY;
     try {
-      const claimed = await this.#options.claim(limit);
-      if (claimed.length >= limit) this.#wanted = true;
+      const { claimed, more } = await this.#options.claim(limit);
+      if (more) this.#wanted = true;
       for (const one of claimed) this.#start(one);
     } catch (error) {
       pauseMs = ERROR_PAUSE_MS;

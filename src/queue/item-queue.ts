@@ -50,9 +50,16 @@ export class ItemQueue<Data extends object> {
     return affected(await this.#boss.deleteJob(this.name, refs as ItemRef[], { db: onConnection(sql) }));
   }
 
-  /** Renews leases; answers how many were still ours. */
-  async touch(sql: Connection, refs: readonly ItemRef[]): Promise<number> {
-    if (refs.length === 0) return 0;
+  /** Renews leases; answers those that are somebody else's by now, or gone. */
+  async renew<Ref extends ItemRef>(sql: Connection, refs: readonly Ref[]): Promise<Ref[]> {
+    if (refs.length === 0 || (await this.#touch(sql, refs)) === refs.length) return [];
+    // One by one, because a renewal of many only says how many there were.
+    const lost: Ref[] = [];
+    for (const ref of refs) if ((await this.#touch(sql, [ref])) === 0) lost.push(ref);
+    return lost;
+  }
+
+  async #touch(sql: Connection, refs: readonly ItemRef[]): Promise<number> {
     return affected(await this.#boss.touch(this.name, refs as ItemRef[], { db: onConnection(sql) }));
   }
 

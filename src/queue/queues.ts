@@ -1,13 +1,7 @@
 import type { PgBoss } from 'pg-boss';
-import type { AccountId, DeliveryId, EndpointId, EventId, JobId } from '#domain/ids.ts';
+import type { AccountId, DeliveryId, EndpointId, EventId } from '#domain/ids.ts';
 import { createBoss, installQueues } from './boss.ts';
 import { ItemQueue } from './item-queue.ts';
-
-/** A job that is to be run. */
-export interface RunItem {
-  readonly accountId: AccountId;
-  readonly jobId: JobId;
-}
 
 /** A delivery that is to be attempted; it names its event and endpoint so that a claim reads all in one round trip. */
 export interface DeliveryItem {
@@ -17,18 +11,16 @@ export interface DeliveryItem {
   readonly endpointId: EndpointId;
 }
 
-const RUN_QUEUE = 'run';
 const DELIVERY_QUEUE = 'delivery';
 
 export interface Queues {
-  readonly runs: ItemQueue<RunItem>;
   readonly deliveries: ItemQueue<DeliveryItem>;
   close(): Promise<void>;
 }
 
 /** Call it under the migration lock. */
 export async function installQueueSchema(url: string): Promise<void> {
-  await installQueues(url, [RUN_QUEUE, DELIVERY_QUEUE]);
+  await installQueues(url, { queues: [DELIVERY_QUEUE], former: ['run'] });
 }
 
 /** @param url any connection to the database; pg-boss keeps two for its own bookkeeping */
@@ -41,7 +33,6 @@ export async function openQueues(url: string, onError: (error: Error) => void): 
     throw error;
   }
   return {
-    runs: new ItemQueue<RunItem>(boss, RUN_QUEUE),
     deliveries: new ItemQueue<DeliveryItem>(boss, DELIVERY_QUEUE),
     close: () => boss.stop({ graceful: false }),
   };

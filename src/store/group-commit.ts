@@ -6,8 +6,11 @@ import { isUnavailable } from './database.ts';
  * and four round trips a member; sent together they cost that once (60-100 jobs a second become thousands).
  */
 export interface GroupCommitOptions<Member> {
-  /** Runs one transaction over the members. Throwing means that nothing was written. */
-  readonly commit: (members: readonly Member[]) => Promise<void>;
+  /**
+   * Runs one transaction over the members; answers those that were refused, if any, and of whom nothing was written.
+   * Throwing means that nothing was written at all.
+   */
+  readonly commit: (members: readonly Member[]) => Promise<ReadonlySet<Member> | void>;
   /** Members of one transaction at most. */
   readonly maxMembers: number;
   /** Transactions under way at once; while they are, newcomers gather for the next. */
@@ -26,7 +29,7 @@ export const MEASURED_GROUPS = {
   failsAll: isUnavailable,
 } as const satisfies Partial<GroupCommitOptions<never>>;
 
-/** Thrown by `commit` when a member's fence refused it: somebody else took over what it holds. */
+/** Thrown by `commit` to roll back because a member's fence refused it: somebody else took over what it holds. */
 export class FenceRefused extends Error {}
 
 interface Waiting<Member> {
@@ -45,7 +48,7 @@ export class GroupCommit<Member> {
     this.#options = options;
   }
 
-  /** True once the member's transaction has committed; false when its fence refused it. Rejects with its own error. */
+  /** True once the member's transaction has committed; false when it was refused. Rejects with its own error. */
   add(member: Member): Promise<boolean> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ member, resolve, reject });
@@ -76,8 +79,8 @@ export class GroupCommit<Member> {
   /** Commits a group; when that fails, each member alone, so that a bad one does not fail its neighbours. */
   async #settle(group: readonly Waiting<Member>[]): Promise<void> {
     try {
-      await this.#options.commit(group.map(({ member }) => member));
-      for (const { resolve } of group) resolve(true);
+      const refused = await this.#options.commit(group.map(({ member }) => member));
+      for (const { member, resolve } of group) resolve(refused?.has(member) !== true);
     } catch (error) {
       const [first, ...others] = group;
       if (others.length > 0 && !this.#options.failsAll(error)) {

@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, getTableColumns, lt } from 'drizzle-orm';
+import { and, asc, desc, eq, getTableColumns, inArray, lt } from 'drizzle-orm';
 import type { AccountId, JobId } from '#domain/ids.ts';
 import type { Database } from './database.ts';
 import type { JobRecord } from './jobs.ts';
@@ -12,6 +12,24 @@ export async function findJob({ orm }: Database, accountId: AccountId, id: JobId
     .from(jobs)
     .where(and(eq(jobs.accountId, accountId), eq(jobs.id, id)));
   return rows[0];
+}
+
+/** Those that are there, in no order. One statement an account. */
+export async function findJobs(
+  { orm }: Database,
+  refs: ReadonlyArray<{ accountId: AccountId; jobId: JobId }>,
+): Promise<JobRecord[]> {
+  const byAccount = Map.groupBy(refs, ({ accountId }) => accountId);
+  const found = await Promise.all(
+    [...byAccount].map(([accountId, ofAccount]) => {
+      const ids = ofAccount.map(({ jobId }) => jobId);
+      return orm
+        .select(columns)
+        .from(jobs)
+        .where(and(eq(jobs.accountId, accountId), inArray(jobs.id, ids)));
+    }),
+  );
+  return found.flat();
 }
 
 /** Newest first; `before` is the last id of the page before. Ids sort by time, so `jobs_pkey` serves it, backwards. */

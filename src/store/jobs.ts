@@ -1,7 +1,8 @@
-import type { AccountId, DeliveryId, EndpointId, EventId, JobId, RunId, WorkerId } from '#domain/ids.ts';
-import type { FinalJobEventType, JobError, JobProgress, EndedRunStatus } from '#domain/job.ts';
+import type { AccountId, DeliveryId, EndpointId, EventId, JobId, RunId, ScheduleId } from '#domain/ids.ts';
+import type { EndedRunStatus, FinalJobEventType, FinalJobStatus, JobError, JobProgress } from '#domain/job.ts';
 import { toCleanJson } from '#domain/json.ts';
-import type { Connection, Transaction } from './database.ts';
+import type { RetryPolicy } from '#domain/retry.ts';
+import type { Connection } from './database.ts';
 import type { jobs } from './schema/jobs.ts';
 
 /** A job as its row has it, without the input: clients have that already, and it may be large. */
@@ -12,177 +13,198 @@ export interface NewJob {
   readonly id: JobId;
   readonly eventId: EventId;
   readonly type: string;
+  readonly pool: string;
   readonly inputText: string;
   readonly metadata: Readonly<Record<string, string>>;
+  readonly priority: number;
+  /** As submitted; null leaves it to the type. */
+  readonly timeoutMs: number | null;
+  /** For one run: what type and submission make of it. */
+  readonly runTimeoutMs: number;
+  readonly retry: Partial<RetryPolicy> | null;
+  readonly runAt: Date | null;
+  readonly expiresAt: Date | null;
+  readonly scheduleId: ScheduleId | null;
   readonly callbackEndpointId: EndpointId | null;
   readonly callbackUrl: string | null;
   readonly callbackEvents: readonly FinalJobEventType[] | null;
   readonly createdAt: Date;
+  readonly idempotency: NewIdempotencyKey | null;
+}
+
+/** An `Idempotency-Key` with the answer that a second submission under it gets. */
+export interface NewIdempotencyKey {
+  readonly key: string;
+  /** Hex. */
+  readonly fingerprint: string;
+  /** Base64. */
+  readonly response: string;
+  readonly responseKeyId: string | null;
+  readonly expiresAt: Date;
 }
 
 /**
- * Inserts jobs, each with its first event. Here as below, rows travel as one JSON text a statement, whatever their
- * number: one parameter, one prepared statement. The cast goes through text because postgres.js would quote a
- * parameter of type json a second time.
+ * Inserts jobs, each with its first event and its place in the queue. Answers those it inserted: one whose idempotency
+ * key is taken is left out, and nothing of it is written. Two under one key at once: the second waits at the primary
+ * key's index for the first to commit. Here as below, rows travel as one JSON text a statement, whatever their number:
+ * one parameter, one prepared statement. The cast goes through text because postgres.js would quote a parameter of type
+ * json a second time.
  */
-export async function insertJobs(tx: Transaction, jobs: readonly NewJob[]): Promise<void> {
+export async function insertJobs(sql: Connection, jobs: readonly NewJob[]): Promise<ReadonlySet<JobId>> {
   // Inputs are JSON text already: spliced in as they are, they keep their numbers and key order.
-  const rows = jobs.map(({ inputText, ...job }) => `${JSON.stringify(job).slice(0, -1)},"input":${inputText}}`);
-  await tx`
-    WITH job AS MATERIALIZED (
-      SELECT * FROM json_to_recordset(${`[${rows.join(',')}]`}::text::json) AS job (
-        "accountId" text, id text, "eventId" text, type text, input json, metadata jsonb, "callbackEndpointId" text,
-        "callbackUrl" text, "callbackEvents" text[], "createdAt" timestamptz)
+  const rows = jobs.map(({ inputText, idempotency, ...job }) => {
+    const flat = { ...job, idempotencyKey: idempotency?.key, ...idempotency, keyExpiresAt: idempotency?.expiresAt };
+    return `${JSON.stringify({ ...flat, expiresAt: job.expiresAt }).slice(0, -1)},"input":${inputText}}`;
+  });
+  const inserted = await sql<{ id: JobId }[]>`
+    WITH given AS MATERIALIZED (
+      SELECT * FROM json_to_recordset(${`[${rows.join(',')}]`}::text::json) AS given (
+        "accountId" text, id text, "eventId" text, type text, pool text, input json, metadata jsonb, priority smallint,
+        "timeoutMs" int, "runTimeoutMs" int, retry json, "runAt" timestamptz, "expiresAt" timestamptz, "scheduleId" text,
+        "callbackEndpointId" text, "callbackUrl" text, "callbackEvents" text[], "createdAt" timestamptz,
+        "idempotencyKey" text, fingerprint text, response text, "responseKeyId" text, "keyExpiresAt" timestamptz)
+    ), key AS (
+      INSERT INTO ringback.idempotency_keys (
+        account_id, key, fingerprint, job_id, response, response_key_id, created_at, expires_at)
+      SELECT "accountId", "idempotencyKey", decode(fingerprint, 'hex'), id, decode(response, 'base64'), "responseKeyId",
+        "createdAt", "keyExpiresAt"
+      FROM given WHERE "idempotencyKey" IS NOT NULL
+      ORDER BY "accountId", "idempotencyKey" -- groups of two processes wait for each other in one direction only
+      ON CONFLICT (account_id, key) DO UPDATE SET
+        fingerprint = excluded.fingerprint, job_id = excluded.job_id, response = excluded.response,
+        response_key_id = excluded.response_key_id, created_at = excluded.created_at, expires_at = excluded.expires_at
+      WHERE idempotency_keys.expires_at <= excluded.created_at
+      RETURNING job_id
+    ), job AS MATERIALIZED (
+      SELECT * FROM given WHERE "idempotencyKey" IS NULL OR id IN (SELECT job_id FROM key)
     ), inserted AS (
       INSERT INTO ringback.jobs (
-        account_id, id, type, status, input, metadata, callback_endpoint_id, callback_url, callback_events,
-        run_count, failure_count, sequence, created_at, updated_at)
+        account_id, id, type, status, input, metadata, priority, timeout_ms, retry, run_at, expires_at, schedule_id,
+        callback_endpoint_id, callback_url, callback_events, run_count, failure_count, sequence, created_at, updated_at)
       SELECT
-        "accountId", id, type, 'queued', coalesce(input, 'null'), metadata, "callbackEndpointId", "callbackUrl", "callbackEvents",
-        0, 0, 1, "createdAt", "createdAt"
+        "accountId", id, type, 'queued', coalesce(input, 'null'), metadata, priority, "timeoutMs", retry, "runAt",
+        "expiresAt", "scheduleId", "callbackEndpointId", "callbackUrl", "callbackEvents", 0, 0, 1, "createdAt", "createdAt"
       FROM job
-    )
-    INSERT INTO ringback.events (account_id, id, type, job_id, sequence, created_at)
-    SELECT "accountId", "eventId", 'job.queued', id, 1, "createdAt" FROM job`;
-}
-
-export interface RunClaim {
-  readonly accountId: AccountId;
-  readonly jobId: JobId;
-  readonly runId: RunId;
-  readonly eventId: EventId;
-  readonly workerId: WorkerId;
-  readonly startedAt: Date;
-  /** True when an earlier claim of the same queue item never ended: its worker died. */
-  readonly earlierLost: boolean;
-}
-
-export interface ClaimedJob extends JobRecord {
-  readonly input: unknown;
-  readonly runId: RunId;
-  readonly runStartedAt: Date;
-}
-
-/**
- * Starts a run of each job that has not ended, with the event of its first. Jobs that ended meanwhile (or are gone) are
- * left out of the answer. `jobs_pkey` serves the join; the row lock of the UPDATE makes a concurrent ending wait, and
- * its guard then refuses.
- */
-export async function claimRuns(tx: Transaction, claims: readonly RunClaim[]): Promise<ClaimedJob[]> {
-  return tx<ClaimedJob[]>`
-    WITH claim AS MATERIALIZED (
-      SELECT * FROM json_to_recordset(${JSON.stringify(claims)}::text::json) AS claim (
-        "accountId" text, "jobId" text, "runId" text, "eventId" text, "workerId" text, "startedAt" timestamptz,
-        "earlierLost" boolean)
-      WHERE "jobId" LIKE 'job\\_%' -- FEW_ROWS: see database.ts
-    ), claimed AS (
-      UPDATE ringback.jobs AS job SET
-        status = 'in_progress',
-        run_count = run_count + 1,
-        failure_count = failure_count + claim."earlierLost"::int,
-        sequence = sequence + (run_count = 0)::int,
-        started_at = coalesce(started_at, claim."startedAt"),
-        run_id = claim."runId",
-        run_started_at = claim."startedAt",
-        worker_id = claim."workerId",
-        next_run_at = NULL,
-        updated_at = claim."startedAt"
-      FROM claim
-      WHERE job.account_id = claim."accountId" AND job.id = claim."jobId" AND job.status IN ('queued', 'in_progress')
-      RETURNING job.*, claim."eventId"
+    ), queued AS (
+      INSERT INTO ringback.run_queue (
+        account_id, job_id, type, pool, state, priority, timeout_ms, due_at, expires_at)
+      SELECT "accountId", id, type, pool, CASE WHEN "runAt" IS NULL THEN 'ready' ELSE 'delayed' END, priority,
+        "runTimeoutMs", coalesce("runAt", "createdAt"), "expiresAt"
+      FROM job
     ), event AS (
       INSERT INTO ringback.events (account_id, id, type, job_id, sequence, created_at)
-      SELECT account_id, "eventId", 'job.started', id, sequence, run_started_at FROM claimed WHERE run_count = 1
+      SELECT "accountId", "eventId", 'job.queued', id, 1, "createdAt" FROM job
     )
-    SELECT
-      account_id AS "accountId", id, type, status, input, output, error, progress, metadata,
-      callback_endpoint_id AS "callbackEndpointId", callback_url AS "callbackUrl", callback_events AS "callbackEvents",
-      run_count AS "runCount", failure_count AS "failureCount", sequence, created_at AS "createdAt",
-      updated_at AS "updatedAt", started_at AS "startedAt", run_id AS "runId", run_started_at AS "runStartedAt",
-      worker_id AS "workerId", next_run_at AS "nextRunAt", finished_at AS "finishedAt"
-    FROM claimed`;
+    SELECT id FROM job`;
+  return new Set(inserted.map(({ id }) => id));
 }
 
-/** Moves the runs of dead workers to the record. Call it before `claimRuns`, which overwrites them. */
-export async function recordLostRuns(
-  tx: Transaction,
-  lost: ReadonlyArray<{ accountId: AccountId; jobId: JobId; now: Date }>,
-): Promise<void> {
-  await tx`
-    INSERT INTO ringback.job_runs (account_id, id, job_id, number, status, worker_id, error, started_at, finished_at)
-    SELECT job.account_id, job.run_id, job.id, job.run_count, 'lost', job.worker_id,
-      '{"code":"worker_lost","message":"The worker stopped responding and its lease ran out."}',
-      job.run_started_at, lost.now
-    FROM json_to_recordset(${JSON.stringify(lost)}::text::json) AS lost ("accountId" text, "jobId" text, now timestamptz)
-    JOIN ringback.jobs AS job ON job.account_id = lost."accountId" AND job.id = lost."jobId"
-    WHERE job.run_id IS NOT NULL AND lost."jobId" LIKE 'job\\_%' -- FEW_ROWS
-    `;
-}
-
-/** How one run ended, and what becomes of its job: over (with an event), or to be run again. */
+/** How one run ended, and what becomes of its job: over, or to be run again. Without a run: how a job ended while it waited. */
 export interface RunEnd {
   readonly accountId: AccountId;
   readonly jobId: JobId;
-  /** The fence. */
-  readonly runId: RunId;
-  readonly runStatus: Exclude<EndedRunStatus, 'lost'>;
+  /** The fence; null when no run is under way, and none may be. */
+  readonly runId: RunId | null;
+  /** Null without a run. */
+  readonly runStatus: EndedRunStatus | null;
   readonly runError: JobError | null;
-  readonly jobStatus: 'in_progress' | 'succeeded' | 'failed';
+  readonly jobStatus: 'in_progress' | FinalJobStatus;
+  readonly jobError: JobError | null;
+  /** An inline result. */
   readonly outputText: string | null;
-  /** The last that was reported. */
+  /** A result whose chunks stand under the run's id. */
+  readonly result: StoredResult | null;
+  /** The last that was reported; null keeps what the job has. */
   readonly progress: JobProgress | null;
+  /** Null for a job that goes on: it is ready now. */
   readonly nextRunAt: Date | null;
   readonly endedAt: Date;
-  readonly event: { readonly id: EventId; readonly type: FinalJobEventType; readonly body: string | null } | null;
+  readonly event: {
+    readonly id: EventId;
+    readonly type: 'job.retrying' | FinalJobEventType;
+    readonly body: string | null;
+  };
   readonly delivery: { readonly id: DeliveryId; readonly endpointId: EndpointId } | null;
 }
 
+export interface StoredResult {
+  readonly contentType: string;
+  readonly bytes: number;
+  /** Hex. */
+  readonly sha256: string;
+}
+
 /**
- * Ends runs: job, run, event and delivery in one statement. Answers the jobs it ended; a run that is no longer the
- * job's own (its lease ran out and another worker took over) is refused by the fence and is not among them.
+ * Ends runs, or jobs that wait: queue, job, run, event and delivery in one statement. Answers the jobs it ended. The fence
+ * is the queue's row: a run that is no longer the job's own (its lease ran out, another worker took over) finds none and is
+ * not among the answer. The queue's row is locked before the job's, here as in a claim, so that the two cannot deadlock.
  */
-export async function endRuns(tx: Transaction, ends: readonly RunEnd[]): Promise<ReadonlySet<JobId>> {
-  const rows = ends.map(({ outputText, event, delivery, ...end }) => {
+export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise<ReadonlySet<JobId>> {
+  const rows = ends.map(({ outputText, event, delivery, result, ...end }) => {
     const flat = {
       ...end,
-      eventId: event?.id,
-      eventType: event?.type,
-      eventBody: event?.body,
+      resultType: result?.contentType,
+      resultBytes: result?.bytes,
+      resultSha256: result?.sha256,
+      eventId: event.id,
+      eventType: event.type,
+      eventBody: event.body,
       deliveryId: delivery?.id,
       endpointId: delivery?.endpointId,
     };
-    return `${toCleanJson(flat).slice(0, -1)},"output":${outputText ?? 'null'}}`;
+    return `${toCleanJson(flat).slice(0, -1)},"output":${outputText ?? 'null'},"inline":${outputText !== null}}`;
   });
-  const ended = await tx<{ id: JobId }[]>`
+  const ended = await sql<{ id: JobId }[]>`
     WITH r AS MATERIALIZED (
       SELECT * FROM json_to_recordset(${`[${rows.join(',')}]`}::text::json) AS r (
-        "accountId" text, "jobId" text, "runId" text, "runStatus" text, "runError" json, "jobStatus" text, output json,
+        "accountId" text, "jobId" text, "runId" text, "runStatus" text, "runError" json, "jobStatus" text,
+        "jobError" json, output json, inline boolean, "resultType" text, "resultBytes" bigint, "resultSha256" text,
         progress json, "nextRunAt" timestamptz, "endedAt" timestamptz, "eventId" text, "eventType" text,
         "eventBody" text, "deliveryId" text, "endpointId" text)
       WHERE "jobId" LIKE 'job\\_%' -- FEW_ROWS
+    ), removed AS (
+      DELETE FROM ringback.run_queue AS item USING r
+      WHERE item.account_id = r."accountId" AND item.job_id = r."jobId" AND item.run_id IS NOT DISTINCT FROM r."runId"
+        AND r."jobStatus" <> 'in_progress'
+      RETURNING item.account_id, item.job_id
+    ), requeued AS (
+      UPDATE ringback.run_queue AS item SET
+        state = CASE WHEN r."nextRunAt" IS NULL THEN 'ready' ELSE 'delayed' END,
+        due_at = coalesce(r."nextRunAt", item.due_at),
+        run_id = NULL, worker_id = NULL, held_by = NULL, lease_expires_at = NULL, deadline_at = NULL,
+        completion_hash = NULL
+      FROM r
+      WHERE item.account_id = r."accountId" AND item.job_id = r."jobId" AND item.run_id IS NOT DISTINCT FROM r."runId"
+        AND r."jobStatus" = 'in_progress'
+      RETURNING item.account_id, item.job_id
+    ), held AS (
+      SELECT * FROM removed UNION ALL SELECT * FROM requeued
     ), ended AS (
       UPDATE ringback.jobs AS job SET
         status = r."jobStatus",
-        output = CASE WHEN r."jobStatus" = 'succeeded' THEN coalesce(r.output, 'null') END,
-        error = CASE WHEN r."jobStatus" = 'failed' THEN r."runError" END,
-        failure_count = failure_count + (r."runStatus" IN ('failed', 'timed_out'))::int,
-        sequence = sequence + (r."eventId" IS NOT NULL)::int,
-        progress = r.progress,
+        output = CASE WHEN r.inline THEN coalesce(r.output, 'null') END,
+        result_run_id = CASE WHEN r."resultType" IS NOT NULL THEN r."runId" END,
+        result_type = r."resultType",
+        result_bytes = r."resultBytes",
+        result_sha256 = decode(r."resultSha256", 'hex'),
+        error = r."jobError",
+        failure_count = failure_count + coalesce(r."runStatus" IN ('failed', 'timed_out', 'lost'), false)::int,
+        sequence = sequence + 1,
+        progress = coalesce(r.progress, job.progress),
         run_id = NULL,
         next_run_at = r."nextRunAt",
         updated_at = r."endedAt",
         finished_at = CASE WHEN r."jobStatus" <> 'in_progress' THEN r."endedAt" END
-      FROM r
-      WHERE job.account_id = r."accountId" AND job.id = r."jobId"
-        AND job.status = 'in_progress' AND job.run_id = r."runId"
+      FROM held JOIN r ON r."accountId" = held.account_id AND r."jobId" = held.job_id
+      WHERE job.account_id = held.account_id AND job.id = held.job_id AND job.status IN ('queued', 'in_progress')
       RETURNING job.account_id, job.id, job.sequence, job.run_count, job.run_started_at, job.worker_id, r.*
     ), run AS (
       INSERT INTO ringback.job_runs (account_id, id, job_id, number, status, worker_id, error, started_at, finished_at)
-      SELECT account_id, "runId", id, run_count, "runStatus", worker_id, "runError", run_started_at, "endedAt" FROM ended
+      SELECT account_id, "runId", id, run_count, "runStatus", worker_id, "runError", run_started_at, "endedAt"
+      FROM ended WHERE "runId" IS NOT NULL
     ), event AS (
       INSERT INTO ringback.events (account_id, id, type, job_id, sequence, body, created_at)
-      SELECT account_id, "eventId", "eventType", id, sequence, convert_to("eventBody", 'UTF8'), "endedAt"
-      FROM ended WHERE "eventId" IS NOT NULL
+      SELECT account_id, "eventId", "eventType", id, sequence, convert_to("eventBody", 'UTF8'), "endedAt" FROM ended
     ), delivery AS (
       INSERT INTO ringback.deliveries (
         account_id, id, event_id, event_type, job_id, endpoint_id, status, attempt_count, next_attempt_at,
@@ -201,8 +223,9 @@ export async function setProgress(
   run: { accountId: AccountId; jobId: JobId; runId: RunId },
   progress: JobProgress,
   now: Date,
-): Promise<void> {
-  await sql`
+): Promise<boolean> {
+  const updated = await sql`
     UPDATE ringback.jobs SET progress = ${toCleanJson(progress)}::text::json, updated_at = ${now}
     WHERE account_id = ${run.accountId} AND id = ${run.jobId} AND run_id = ${run.runId}`;
+  return updated.count === 1;
 }

@@ -3,44 +3,27 @@ import { isFinal, pollAfterSeconds } from '#domain/job.ts';
 import type { DeliveryQueries } from '#callbacks/delivery-queries.ts';
 import type { CurrentRun, JobQueries, RunRecord } from '#jobs/job-queries.ts';
 import { viewJob } from '#jobs/job-view.ts';
-import type { Submitter } from '#jobs/submit.ts';
+import type { Canceler } from '#jobs/cancel.ts';
 import type { Env } from '../env.ts';
-import { jsonBody } from '../middleware/json-body.ts';
 import { problem } from '../problem.ts';
 import { encodeCursor, idSchema, json, pageOf, pageQuery, problems } from '../schemas/common.ts';
 import { deliverySchema } from '../schemas/callback.ts';
-import { jobSchema, runSchema, submissionSchema } from '../schemas/job.ts';
+import { jobSchema, runSchema } from '../schemas/job.ts';
 import { onInvalid } from '../validation.ts';
 import { viewDelivery } from '../views.ts';
 
 export interface JobRoutesDeps {
-  readonly submitter: Submitter;
   readonly jobs: JobQueries;
   readonly deliveries: DeliveryQueries;
   readonly publicUrl: string;
-  readonly maxBodyBytes: number;
+  readonly canceler: Canceler;
 }
 
 const byId = { params: z.object({ id: idSchema('job') }) };
 const retryAfter = z.object({ 'Retry-After': z.string().openapi({ description: 'Seconds; while pending.' }) });
 
 export function jobRoutes(deps: JobRoutesDeps) {
-  const { submitter, jobs, deliveries, publicUrl } = deps;
-  const submit = createRoute({
-    method: 'post',
-    path: '/v1/jobs',
-    summary: 'Submit a job',
-    description: 'Answers as soon as the job is stored and queued. A callback may arrive before this answer is read.',
-    middleware: [jsonBody(deps.maxBodyBytes)] as const,
-    request: { body: { required: true, content: { 'application/json': { schema: submissionSchema } } } },
-    responses: {
-      202: {
-        ...json(jobSchema, 'Accepted: it cannot be lost any more.'),
-        headers: retryAfter.extend({ Location: z.string() }),
-      },
-      ...problems(400, 404, 413, 415, 422),
-    },
-  });
+  const { canceler, jobs, deliveries, publicUrl } = deps;
   const list = createRoute({
     method: 'get',
     path: '/v1/jobs',
@@ -77,19 +60,18 @@ export function jobRoutes(deps: JobRoutesDeps) {
     responses: { 200: json(z.object({ items: z.array(deliverySchema) }), 'Oldest first.'), ...problems(400, 404) },
   });
 
+  const cancel = createRoute({
+    method: 'post',
+    path: '/v1/jobs/{id}/cancel',
+    summary: 'Call a job off',
+    description:
+      'One that waits is canceled at once; one that runs is told to stop, and is canceled within a grace. One that is over ' +
+      'stays as it is. May be asked again.',
+    request: byId,
+    responses: { 200: json(jobSchema, 'The job as it is then.'), ...problems(400, 404) },
+  });
+
   return new OpenAPIHono<Env>({ defaultHook: onInvalid })
-    .openapi(submit, async (c) => {
-      const submitted = await submitter.submit(c.get('apiKey').accountId, c.req.valid('json'));
-      if (!submitted.ok) return problem(c, submitted);
-      const { job, signingSecret } = submitted.value;
-      const { callback, ...view } = viewJob(job, publicUrl);
-      c.header('location', `/v1/jobs/${job.id}`);
-      c.header('retry-after', String(pollAfterSeconds(job.createdAt, job.createdAt)));
-      const withSecret = callback && {
-        callback: { ...callback, ...(signingSecret && { signing_secret: signingSecret }) },
-      };
-      return c.json({ ...view, ...withSecret }, 202);
-    })
     .openapi(list, async (c) => {
       const { limit, cursor } = c.req.valid('query');
       const page = await jobs.list(c.get('apiKey').accountId, { before: cursor, limit });
@@ -113,6 +95,10 @@ export function jobRoutes(deps: JobRoutesDeps) {
       if (!found.ok) return problem(c, found);
       const { ended, current } = found.value;
       return c.json({ items: [...ended.map(viewRun), ...(current ? [viewCurrentRun(current)] : [])] }, 200);
+    })
+    .openapi(cancel, async (c) => {
+      const canceled = await canceler.cancel(c.get('apiKey').accountId, c.req.valid('param').id);
+      return canceled.ok ? c.json(viewJob(canceled.value, publicUrl), 200) : problem(c, canceled);
     })
     .openapi(listDeliveries, async (c) => {
       const { accountId } = c.get('apiKey');

@@ -25,7 +25,7 @@ function viewJobType(type: JobType) {
     type: type.type,
     ...(type.description !== undefined && { description: type.description }),
     timeout_ms: type.timeoutMs,
-    max_runs: type.maxRuns,
+    max_runs: type.retryPolicy.maxRuns,
     ...(inputSchema && { input_schema: inputSchema }),
   };
 }

@@ -60,7 +60,7 @@ export const problemSchema = z
 const problemContent = { content: { 'application/problem+json': { schema: problemSchema } } };
 
 /** The error responses that any route under /v1 may give, and those named. */
-export function problems(...statuses: readonly (400 | 404 | 409 | 413 | 415 | 422)[]) {
+export function problems(...statuses: readonly (400 | 404 | 409 | 410 | 413 | 415 | 416 | 422 | 429)[]) {
   const all = [401, 403, ...statuses, 500, 503];
   return Object.fromEntries(all.map((status) => [status, { description: 'See docs/errors.md', ...problemContent }]));
 }

@@ -1,6 +1,6 @@
 import { z } from '@hono/zod-openapi';
 import { FINAL_JOB_EVENT_TYPES, JOB_STATUSES, RUN_STATUSES } from '#domain/job.ts';
-import { idSchema, timestamp } from './common.ts';
+import { idSchema, problemSchema, timestamp } from './common.ts';
 
 // PostgreSQL's jsonb holds neither.
 const storable = (text: string) => !text.includes('\0') && text.isWellFormed();
@@ -23,14 +23,76 @@ const callback = z
   ])
   .openapi({ description: 'Where to POST the result: a URL, or an endpoint registered before.' });
 
+const moment = z.iso
+  .datetime({ offset: true, error: 'must be a time such as 2026-01-31T12:00:00Z' })
+  .transform((text) => new Date(text));
+
+export const retrySchema = z
+  .strictObject({
+    max_runs: z.int().min(1).max(100).optional().openapi({ description: 'Runs in all before the job fails.' }),
+    min_delay_ms: z.int().min(0).max(86_400_000).optional(),
+    factor: z.number().min(1).max(100).optional(),
+    max_delay_ms: z.int().min(0).max(86_400_000).optional(),
+    jitter: z.number().min(0).max(1).optional(),
+  })
+  .openapi('Retry');
+
+/** The same with our own names. */
+const retry = retrySchema.transform((given) => ({
+  ...(given.max_runs !== undefined && { maxRuns: given.max_runs }),
+  ...(given.min_delay_ms !== undefined && { minDelayMs: given.min_delay_ms }),
+  ...(given.factor !== undefined && { factor: given.factor }),
+  ...(given.max_delay_ms !== undefined && { maxDelayMs: given.max_delay_ms }),
+  ...(given.jitter !== undefined && { jitter: given.jitter }),
+}));
+
 export const submissionSchema = z
   .strictObject({
     type: z.string().min(1).max(100).openapi({ example: 'ringback.echo' }),
     input: z.unknown().optional().openapi({ description: "Checked against the job type's schema." }),
     callback: callback.optional(),
     metadata: metadata.optional(),
+    priority: z
+      .int()
+      .min(-100)
+      .max(100)
+      .optional()
+      .openapi({ description: 'Among the jobs of the account: higher runs first. 0 when left out.' }),
+    timeout_ms: z
+      .int()
+      .min(1)
+      .max(86_400_000)
+      .optional()
+      .openapi({ description: 'For one run; no more than its type has.' }),
+    retry: retry.optional().openapi({ description: 'What is left out is as the job type says.' }),
+    run_at: moment.optional().openapi({ type: 'string', format: 'date-time', description: 'Not to be run before.' }),
+    expires_at: moment
+      .optional()
+      .openapi({ type: 'string', format: 'date-time', description: 'Not started by then, the job expires.' }),
   })
   .openapi('Submission');
+
+/** One of a batch. */
+export const batchItemSchema = submissionSchema
+  .extend({
+    idempotency_key: z
+      .string()
+      .regex(/^[\x20-\x7e]{1,255}$/, 'must be 1 to 255 printable ASCII characters')
+      .optional()
+      .openapi({ description: 'As the header of a single submission.' }),
+  })
+  .openapi('BatchItem');
+
+/** Its items are checked one by one, so that each gets an answer of its own. */
+export const batchSchema = z
+  .strictObject({
+    items: z
+      .array(z.unknown())
+      .min(1)
+      .max(1000)
+      .openapi({ items: { type: 'object' } }),
+  })
+  .openapi('Batch');
 
 const jobErrorSchema = z.object({ code: z.string(), message: z.string() }).openapi('JobError');
 
@@ -41,10 +103,19 @@ export const jobSchema = z
     status: z.enum(JOB_STATUSES),
     done: z.boolean(),
     progress: z.object({ percent: z.number(), message: z.string().optional() }).optional(),
-    output: z.unknown().optional().openapi({ description: 'Once succeeded.' }),
+    output: z.unknown().optional().openapi({ description: 'Once succeeded, unless it is large or not JSON.' }),
+    result_url: z.string().optional().openapi({ description: 'Once succeeded, instead of a large output.' }),
+    result: z
+      .object({ content_type: z.string(), bytes: z.int(), sha256: z.string() })
+      .optional()
+      .openapi({ description: 'What result_url gives.' }),
     error: jobErrorSchema.optional().openapi({ description: 'Once ended otherwise.' }),
     runs: z.int().openapi({ description: 'Runs started so far.' }),
     metadata: z.record(z.string(), z.string()),
+    priority: z.int().optional(),
+    timeout_ms: z.int().optional(),
+    retry: retrySchema.optional(),
+    schedule_id: z.string().optional().openapi({ description: 'The schedule that submitted it.' }),
     callback: z
       .object({
         endpoint_id: z.string(),
@@ -58,12 +129,26 @@ export const jobSchema = z
       .optional(),
     created_at: timestamp(),
     updated_at: timestamp(),
+    run_at: timestamp().optional(),
+    expires_at: timestamp().optional(),
     started_at: timestamp().optional(),
+    cancel_requested_at: timestamp()
+      .optional()
+      .openapi({ description: 'Called off while it ran; it is being stopped.' }),
     next_run_at: timestamp().optional().openapi({ description: 'While a failed run waits for the next.' }),
     finished_at: timestamp().optional(),
     status_url: z.string(),
+    cancel_url: z.string(),
   })
   .openapi('Job');
+
+export const batchResultSchema = z
+  .object({
+    items: z.array(
+      z.union([z.object({ status: z.literal(202), replayed: z.boolean().optional(), job: jobSchema }), problemSchema]),
+    ),
+  })
+  .openapi('BatchResult');
 
 export const runSchema = z
   .object({

@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm';
-import { check, foreignKey, index, primaryKey, text, unique } from 'drizzle-orm/pg-core';
+import { check, doublePrecision, foreignKey, index, integer, primaryKey, text, unique } from 'drizzle-orm/pg-core';
 import type { AccountId, ApiKeyId } from '#domain/ids.ts';
 import type { ApiKeyScope } from '#domain/api-key.ts';
 import { bytes, idColumn, moment, ringback } from './columns.ts';
@@ -10,8 +10,21 @@ export const accounts = ringback.table(
     accountId: idColumn<AccountId>('account_id').primaryKey(),
     name: text().notNull(),
     createdAt: moment('created_at').notNull(),
+    /** Runs at once, in all processes together. Null here and below: what the configuration says for every account. */
+    maxRunning: integer('max_running'),
+    /** Jobs that have not ended yet. */
+    maxPending: integer('max_pending'),
+    submissionsPerSecond: doublePrecision('submissions_per_second'),
+    /** How long an ended job can be read, with its result. */
+    retentionDays: integer('retention_days'),
+    /** When the submissions so far will have been worth their time at the account's rate: see `store/quotas.ts`. */
+    submissionsPaidUntil: moment('submissions_paid_until'),
   },
-  (table) => [unique('accounts_name').on(table.name)],
+  (table) => [
+    unique('accounts_name').on(table.name),
+    check('accounts_limits', sql.raw('max_running >= 0 AND max_pending >= 0 AND submissions_per_second > 0')),
+    check('accounts_retention', sql.raw('retention_days >= 0')),
+  ],
 );
 
 export const apiKeys = ringback.table(

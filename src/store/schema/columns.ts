@@ -18,3 +18,9 @@ export const bytes = customType<{ data: Uint8Array }>({ dataType: () => 'bytea' 
 export function oneOf(column: string, values: readonly string[]): SQL {
   return sql.raw(`${column} IN (${values.map((value) => `'${value}'`).join(', ')})`);
 }
+
+/** PostgreSQL's 64-bit transaction id; filled by the database. As text: it does not fit a JavaScript number. */
+export const transactionId = () =>
+  customType<{ data: string; default: true }>({ dataType: () => 'xid8' })('xid').default(
+    sql.raw('pg_current_xact_id()'),
+  );

@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm';
-import { check, foreignKey, index, integer, json, jsonb, primaryKey, text } from 'drizzle-orm/pg-core';
+import { bigint, check, index, integer, json, jsonb, primaryKey, smallint, text } from 'drizzle-orm/pg-core';
 import {
   type FinalJobEventType,
   type JobError,
@@ -9,8 +9,9 @@ import {
   JOB_STATUSES,
   ENDED_RUN_STATUSES,
 } from '#domain/job.ts';
-import type { AccountId, EndpointId, EventId, JobId, RunId, WorkerId } from '#domain/ids.ts';
-import { bytes, idColumn, moment, oneOf, ringback } from './columns.ts';
+import type { AccountId, EndpointId, EventId, JobId, RunId, ScheduleId } from '#domain/ids.ts';
+import type { RetryPolicy } from '#domain/retry.ts';
+import { bytes, idColumn, moment, oneOf, ringback, transactionId } from './columns.ts';
 
 /**
  * `input` and `output` are json, not jsonb: they go back as they came, key order and numbers included, and cost
@@ -28,6 +29,18 @@ export const jobs = ringback.table(
     error: json().$type<JobError>(),
     progress: json().$type<JobProgress>(),
     metadata: jsonb().$type<Readonly<Record<string, string>>>().notNull(),
+    priority: smallint().notNull(),
+    /** As the submission asked; null leaves it to the job type. */
+    timeoutMs: integer('timeout_ms'),
+    retry: json().$type<Partial<RetryPolicy>>(),
+    runAt: moment('run_at'),
+    expiresAt: moment('expires_at'),
+    scheduleId: idColumn<ScheduleId>('schedule_id'),
+    /** A result that is not inline: in `result_chunks` under the run that made it. */
+    resultRunId: idColumn<RunId>('result_run_id'),
+    resultType: text('result_type'),
+    resultBytes: bigint('result_bytes', { mode: 'number' }),
+    resultSha256: bytes('result_sha256'),
     callbackEndpointId: idColumn<EndpointId>('callback_endpoint_id'),
     callbackUrl: text('callback_url'),
     callbackEvents: text('callback_events').array().$type<readonly FinalJobEventType[]>(),
@@ -44,8 +57,10 @@ export const jobs = ringback.table(
     runId: idColumn<RunId>('run_id'),
     /** Of the latest run, as is the worker. */
     runStartedAt: moment('run_started_at'),
-    workerId: idColumn<WorkerId>('worker_id'),
+    workerId: text('worker_id'),
     nextRunAt: moment('next_run_at'),
+    /** A cancel that came while a run was under way: it has yet to stop. */
+    cancelRequestedAt: moment('cancel_requested_at'),
     finishedAt: moment('finished_at'),
   },
   (table) => [
@@ -53,7 +68,9 @@ export const jobs = ringback.table(
     check('jobs_status', oneOf('status', JOB_STATUSES)),
     check('jobs_finished', sql.raw(`(finished_at IS NOT NULL) = (status IN (${quoted(FINAL_JOB_STATUSES)}))`)),
     check('jobs_started', sql.raw("status NOT IN ('in_progress', 'succeeded') OR started_at IS NOT NULL")),
-    check('jobs_output', sql.raw("(output IS NOT NULL) = (status = 'succeeded')")),
+    check('jobs_output', sql.raw("(num_nonnulls(output, result_run_id) = 1) = (status = 'succeeded')")),
+    check('jobs_one_output', sql.raw('num_nonnulls(output, result_run_id) <= 1')),
+    check('jobs_result', sql.raw('num_nulls(result_run_id, result_type, result_bytes, result_sha256) IN (0, 4)')),
     check('jobs_error', sql.raw("(error IS NOT NULL) = (status IN ('failed', 'canceled', 'expired'))")),
     check('jobs_run', sql.raw('num_nulls(run_started_at, worker_id) = CASE WHEN run_count = 0 THEN 2 ELSE 0 END')),
     check(
@@ -63,11 +80,13 @@ export const jobs = ringback.table(
     check('jobs_next_run', sql.raw("next_run_at IS NULL OR status = 'in_progress'")),
     check('jobs_callback', sql.raw('(callback_endpoint_id IS NULL) = (callback_url IS NULL)')),
     check('jobs_metadata', sql.raw("jsonb_typeof(metadata) = 'object'")),
+    index('jobs_by_metadata').using('gin', sql.raw('metadata jsonb_path_ops')).where(sql.raw("metadata <> '{}'")),
+    check('jobs_priority', sql.raw('priority BETWEEN -100 AND 100')),
     check('jobs_counts', sql.raw('run_count >= failure_count AND failure_count >= 0 AND sequence >= 1')),
   ],
 );
 
-/** The runs that have ended. Partitioned by `started_at`, append-only; the run under way is in its job's row. */
+/** The runs that have ended; they outlive their job's row. Partitioned by `started_at`, append-only; the run under way is in its job's row. */
 export const jobRuns = ringback.table(
   'job_runs',
   {
@@ -76,18 +95,13 @@ export const jobRuns = ringback.table(
     jobId: idColumn<JobId>('job_id').notNull(),
     number: integer().notNull(),
     status: text({ enum: ENDED_RUN_STATUSES }).notNull(),
-    workerId: idColumn<WorkerId>('worker_id').notNull(),
+    workerId: text('worker_id').notNull(),
     error: json().$type<JobError>(),
     startedAt: moment('started_at').notNull(),
     finishedAt: moment('finished_at').notNull(),
   },
   (table) => [
     primaryKey({ name: 'job_runs_pkey', columns: [table.accountId, table.id, table.startedAt] }),
-    foreignKey({
-      name: 'job_runs_job',
-      columns: [table.accountId, table.jobId],
-      foreignColumns: [jobs.accountId, jobs.id],
-    }),
     index('job_runs_of_job').on(table.jobId, table.number),
     check('job_runs_status', oneOf('status', ENDED_RUN_STATUSES)),
     check('job_runs_number', sql.raw('number >= 1')),
@@ -107,10 +121,13 @@ export const events = ringback.table(
     /** The callback's bytes, rendered once; null for events that nobody can be told of. */
     body: bytes(),
     createdAt: moment('created_at').notNull(),
+    /** Of the transaction that wrote it: orders the feed without gaps, see docs/decisions/0010. */
+    xid: transactionId().notNull(),
   },
   (table) => [
     primaryKey({ name: 'events_pkey', columns: [table.accountId, table.id, table.createdAt] }),
     index('events_of_job').on(table.jobId, table.sequence),
+    index('events_feed').on(table.accountId, table.xid, table.id),
     check('events_type', oneOf('type', JOB_EVENT_TYPES)),
   ],
 );

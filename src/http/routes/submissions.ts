@@ -1,0 +1,109 @@
+import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
+import type { AccountId } from '#domain/ids.ts';
+import { type Result, refuse } from '#domain/problem.ts';
+import type { IdempotentRequest } from '#jobs/idempotency.ts';
+import type { Submission } from '#jobs/submission.ts';
+import type { Accepted, Submitter } from '#jobs/submit.ts';
+import type { Env } from '../env.ts';
+import { fingerprintOf, parseIdempotencyKey } from '../idempotency-key.ts';
+import { jsonBody } from '../middleware/json-body.ts';
+import { problem, problemBody } from '../problem.ts';
+import { json, problems } from '../schemas/common.ts';
+import { batchItemSchema, batchResultSchema, batchSchema, jobSchema, submissionSchema } from '../schemas/job.ts';
+import { onInvalid, refusalOfIssues } from '../validation.ts';
+
+export interface SubmissionRoutesDeps {
+  readonly submitter: Submitter;
+  readonly maxBodyBytes: number;
+}
+
+/** A batch may be this many times as large as one submission. */
+const BATCH_FACTOR = 16;
+
+const idempotencyKey = z.object({
+  'idempotency-key': z
+    .string()
+    .optional()
+    .openapi({ description: 'Submissions under one key make one job, and get one answer, for 24 hours.' }),
+});
+
+export function submissionRoutes({ submitter, maxBodyBytes }: SubmissionRoutesDeps) {
+  const submit = createRoute({
+    method: 'post',
+    path: '/v1/jobs',
+    summary: 'Submit a job',
+    description: 'Answers as soon as the job is stored and queued. A callback may arrive before this answer is read.',
+    middleware: [jsonBody(maxBodyBytes)] as const,
+    request: {
+      headers: idempotencyKey,
+      body: { required: true, content: { 'application/json': { schema: submissionSchema } } },
+    },
+    responses: {
+      202: {
+        ...json(jobSchema, 'Accepted: it cannot be lost any more.'),
+        headers: z.object({
+          Location: z.string(),
+          'Retry-After': z.string().openapi({ description: 'Seconds.' }),
+          'Idempotency-Replayed': z.string().optional().openapi({ description: '`true` for an answer told again.' }),
+        }),
+      },
+      ...problems(400, 404, 409, 413, 415, 422),
+    },
+  });
+  const submitBatch = createRoute({
+    method: 'post',
+    path: '/v1/jobs/batch',
+    summary: 'Submit up to 1,000 jobs',
+    description: 'Each stands for itself: some may be accepted and others refused. In the order of the request.',
+    middleware: [jsonBody(maxBodyBytes * BATCH_FACTOR)] as const,
+    request: { body: { required: true, content: { 'application/json': { schema: batchSchema } } } },
+    responses: { 207: json(batchResultSchema, 'What became of each.'), ...problems(400, 413, 415, 422) },
+  });
+
+  return new OpenAPIHono<Env>({ defaultHook: onInvalid })
+    .openapi(submit, async (c) => {
+      const submission = c.req.valid('json');
+      const request = idempotentRequest(c.req.header('idempotency-key'), submission);
+      if (!request.ok) return problem(c, request);
+      const accepted = await submitter.submit(c.get('apiKey').accountId, submission, request.value);
+      if (!accepted.ok) return problem(c, accepted);
+      const { id, body, replayed } = accepted.value;
+      return c.body(body, 202, {
+        'content-type': 'application/json',
+        location: `/v1/jobs/${id}`,
+        'retry-after': '1',
+        ...(replayed && { 'idempotency-replayed': 'true' }),
+      }) as never;
+    })
+    .openapi(submitBatch, async (c) => {
+      const { accountId } = c.get('apiKey');
+      const { items } = c.req.valid('json');
+      const results = await Promise.all(items.map((item) => submitItem(submitter, accountId, item)));
+      return c.body(`{"items":[${results.map(renderItem).join(',')}]}`, 207, {
+        'content-type': 'application/json',
+      }) as never;
+    });
+}
+
+function idempotentRequest(header: string | undefined, submission: Submission): Result<IdempotentRequest | undefined> {
+  if (header === undefined) return { ok: true, value: undefined };
+  const key = parseIdempotencyKey(header);
+  if (key !== undefined) return { ok: true, value: { key, fingerprint: fingerprintOf(submission) } };
+  const detail = 'An Idempotency-Key has 1 to 255 printable ASCII characters, best a UUID, bare or in double quotes.';
+  return refuse('invalid_idempotency_key', detail);
+}
+
+/** An item of a batch, checked by itself: a bad one must not keep the others out. */
+async function submitItem(submitter: Submitter, accountId: AccountId, item: unknown): Promise<Result<Accepted>> {
+  const checked = batchItemSchema.safeParse(item);
+  if (!checked.success) return refusalOfIssues(checked.error.issues, 'invalid_body');
+  const { idempotency_key: key, ...submission } = checked.data;
+  const request = key === undefined ? undefined : { key, fingerprint: fingerprintOf(submission) };
+  return submitter.submit(accountId, submission, request);
+}
+
+function renderItem(result: Result<Accepted>): string {
+  if (!result.ok) return JSON.stringify(problemBody(result));
+  const { body, replayed } = result.value;
+  return `{"status":202,${replayed ? '"replayed":true,' : ''}"job":${body}}`;
+}

@@ -1,0 +1,59 @@
+import type { AccountId, EndpointId } from '#domain/ids.ts';
+import type { FinalJobEventType } from '#domain/job.ts';
+import { type Result, refuse } from '#domain/problem.ts';
+import type { Guard } from '#egress/guard.ts';
+import type { Database } from '#store/database.ts';
+import { findEndpoint } from '#store/endpoints.ts';
+
+export type CallbackRequest = ({ readonly url: string } | { readonly endpoint_id: EndpointId }) & {
+  readonly events?: readonly FinalJobEventType[] | undefined;
+};
+
+/** Where a callback goes; an endpoint without an id has yet to be made. */
+export interface CallbackTarget {
+  readonly url: string;
+  readonly endpointId: EndpointId | undefined;
+}
+
+const MAX_KNOWN_TARGETS = 10_000;
+
+/** Finds the endpoint that a callback names, by its id or its URL. */
+export class CallbackTargets {
+  readonly #db: Database;
+  readonly #guard: Guard;
+  /** Endpoints seen lately, so that a submission costs no look-up: their URL never changes. */
+  readonly #known = new Map<string, CallbackTarget>();
+
+  constructor({ db, guard }: { db: Database; guard: Guard }) {
+    this.#db = db;
+    this.#guard = guard;
+  }
+
+  async find(accountId: AccountId, callback: CallbackRequest): Promise<Result<CallbackTarget>> {
+    const name = 'url' in callback ? callback.url : callback.endpoint_id;
+    const known = this.#known.get(`${accountId} ${name}`);
+    if (known !== undefined) return { ok: true, value: known };
+    if ('endpoint_id' in callback) {
+      const endpoint = await findEndpoint(this.#db, accountId, { id: callback.endpoint_id });
+      if (endpoint === undefined) return refuse('endpoint_not_found', `There is no endpoint ${name}.`);
+      return { ok: true, value: this.#remember(accountId, name, { endpointId: endpoint.id, url: endpoint.url }) };
+    }
+    const verdict = await this.#guard.checkUrl(callback.url);
+    if (!verdict.ok) {
+      const extra = { reason: verdict.reason };
+      return refuse('invalid_callback_url', verdict.detail, {
+        faults: [{ path: '/callback/url', message: verdict.detail }],
+        extra,
+      });
+    }
+    const endpoint = await findEndpoint(this.#db, accountId, { url: verdict.url.href });
+    if (endpoint === undefined) return { ok: true, value: { url: verdict.url.href, endpointId: undefined } };
+    return { ok: true, value: this.#remember(accountId, name, { endpointId: endpoint.id, url: endpoint.url }) };
+  }
+
+  #remember(accountId: AccountId, name: string, target: CallbackTarget): CallbackTarget {
+    if (this.#known.size >= MAX_KNOWN_TARGETS) this.#known.clear();
+    this.#known.set(`${accountId} ${name}`, target);
+    return target;
+  }
+}

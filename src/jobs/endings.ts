@@ -1,0 +1,71 @@
+import { uuidOf } from '#domain/ids.ts';
+import type { NewItem } from '#queue/item-queue.ts';
+import type { DeliveryItem, Queues } from '#queue/queues.ts';
+import { type Database, transaction } from '#store/database.ts';
+import { FenceRefused, GroupCommit, MEASURED_GROUPS } from '#store/group-commit.ts';
+import { endRuns, type RunEnd } from '#store/jobs.ts';
+import type { JobRef } from '#store/run-queue.ts';
+
+/** Who is told, after the commit, of what a run's end brings about. */
+export interface EndingListeners {
+  readonly announceDeliveries: () => void;
+  readonly announceRuns: (pool: string) => void;
+  /** A run will be due at that time (Unix milliseconds). */
+  readonly dueAt: (at: number) => void;
+  readonly jobsChanged: (jobs: readonly JobRef[]) => void;
+}
+
+interface Ending {
+  readonly end: RunEnd;
+  /** Where the job waits for its next run, should there be one. */
+  readonly pool: string;
+}
+
+/** The one way in which runs and waiting jobs end, whoever ran them: many in one transaction. */
+export class Endings {
+  readonly #db: Database;
+  readonly #queues: Queues;
+  readonly #listeners: EndingListeners;
+  readonly #group: GroupCommit<Ending>;
+
+  constructor(deps: { db: Database; queues: Queues; listeners: EndingListeners }) {
+    this.#db = deps.db;
+    this.#queues = deps.queues;
+    this.#listeners = deps.listeners;
+    this.#group = new GroupCommit<Ending>({ ...MEASURED_GROUPS, commit: (endings) => this.#commit(endings) });
+  }
+
+  /** True once it is written; false when the run was not the job's own any more, and nothing was. */
+  async add(end: RunEnd, pool: string): Promise<boolean> {
+    const isOurs = await this.#group.add({ end, pool });
+    if (!isOurs) return false;
+    const { announceDeliveries, announceRuns, dueAt, jobsChanged } = this.#listeners;
+    if (end.delivery !== null) announceDeliveries();
+    if (end.nextRunAt !== null) dueAt(end.nextRunAt.getTime());
+    else if (end.jobStatus === 'in_progress') announceRuns(pool);
+    jobsChanged([end]);
+    return true;
+  }
+
+  /** Jobs, runs, events, deliveries and the queue; with deliveries, the items that stand for them. */
+  async #commit(endings: readonly Ending[]): Promise<ReadonlySet<Ending> | undefined> {
+    const ends = endings.map(({ end }) => end);
+    const items = ends.flatMap(firstAttempt);
+    if (items.length === 0) {
+      const ended = await endRuns(this.#db.sql, ends);
+      return new Set(endings.filter(({ end }) => !ended.has(end.jobId)));
+    }
+    await transaction(this.#db, async (tx) => {
+      // Neither needs the other's answer: both travel in one round trip.
+      const [ended] = await Promise.all([endRuns(tx, ends), this.#queues.deliveries.insert(tx, items)]);
+      if (ended.size !== ends.length) throw new FenceRefused();
+    });
+    return undefined;
+  }
+}
+
+function firstAttempt({ accountId, event, delivery }: RunEnd): Array<NewItem<DeliveryItem>> {
+  if (delivery === null) return [];
+  const { id: deliveryId, endpointId } = delivery;
+  return [{ id: uuidOf(deliveryId), data: { accountId, deliveryId, eventId: event.id, endpointId } }];
+}

@@ -1,0 +1,158 @@
+import { newId, type RunId } from '#domain/ids.ts';
+import type { RunHolder } from '#domain/run-item.ts';
+import { type Connection, type Database, transaction } from './database.ts';
+import type { JobRecord } from './jobs.ts';
+
+export interface RunClaim {
+  readonly pool: string;
+  /** Runs at most. */
+  readonly limit: number;
+  readonly workerId: string;
+  readonly heldBy: RunHolder;
+  readonly leaseMs: number;
+  /** Lanes are looked at from this account on: `nextAccount` of the claim before, or empty. */
+  readonly afterAccount: string;
+  readonly now: Date;
+  /** Runs of this pool at once, and of an account whose row says nothing; null for no limit. */
+  readonly poolLimit: number | null;
+  readonly accountLimit: number | null;
+  /** Limits hold across processes only if claims that mind them come one after the other. */
+  readonly exclusive: boolean;
+}
+
+/** A run that is ours: the job as it is now, its input, and how long the run may take. */
+export interface ClaimedJob extends JobRecord {
+  readonly input: unknown;
+  readonly runId: RunId;
+  readonly runStartedAt: Date;
+  readonly runTimeoutMs: number;
+}
+
+export interface Claimed {
+  readonly jobs: readonly ClaimedJob[];
+  /** True when the pool may hold more that could start now. */
+  readonly more: boolean;
+  readonly nextAccount: string;
+}
+
+/** Accounts that one claim looks at. Claims go round: the next one starts where this one ended. */
+const MAX_LANES = 64;
+/** Two digits of base 32 number the runs of one claim. */
+const MAX_RUNS = 1000;
+const BASE_32 = '0123456789abcdefghjkmnpqrstvwxyz';
+
+/** Any number, as long as it is only ours: "rbclaims" in ASCII. */
+const CLAIM_LOCK = '8241986454180162931';
+
+/**
+ * Starts runs: takes what is ready in a pool, marks the jobs, and records the event of each first run, in one statement.
+ *
+ * Fair by account: an account that has little running comes before one that has much, and what there is to take is shared
+ * among those that wait. So somebody's backlog of 10,000 does not stand before somebody else's single job. `run_queue_ready`
+ * serves it: one probe for each account with something ready (never more than MAX_LANES), then the front of each lane; the
+ * cost knows neither the backlog nor the number of job types. SKIP LOCKED leaves to another claim what it is taking.
+ */
+export async function claimRuns(db: Database, claim: RunClaim): Promise<Claimed> {
+  if (!claim.exclusive) return take(db.sql, claim);
+  return transaction(db, async (tx) => {
+    await tx`SELECT pg_advisory_xact_lock(${CLAIM_LOCK}::bigint)`;
+    return take(tx, claim);
+  });
+}
+
+async function take(sql: Connection, claim: RunClaim): Promise<Claimed> {
+  const { pool, workerId, heldBy, leaseMs, afterAccount, now, poolLimit, accountLimit } = claim;
+  const limit = Math.min(claim.limit, MAX_RUNS);
+  // The ids of one claim share their time and most of their random bits; the last two digits count (RFC 9562, 6.2).
+  const ids = newId('run', now.getTime()).slice('run_'.length, -2);
+  const rows = await sql<Array<ClaimedJob & { lanes: number; lastAccount: string }>>`
+    WITH RECURSIVE lane AS (
+      (SELECT account_id, 1 AS number FROM ringback.run_queue
+        WHERE pool = ${pool} AND state = 'ready' AND account_id > ${afterAccount}
+        ORDER BY account_id LIMIT 1)
+      UNION ALL
+      SELECT next.account_id, lane.number + 1
+      FROM lane CROSS JOIN LATERAL (
+        SELECT account_id FROM ringback.run_queue
+        WHERE pool = ${pool} AND state = 'ready' AND account_id > lane.account_id
+        ORDER BY account_id LIMIT 1) AS next
+      WHERE lane.number < ${MAX_LANES}
+    ), running AS MATERIALIZED (
+      SELECT pool, account_id, count(*)::int AS runs FROM ringback.run_queue
+      WHERE state = 'leased' GROUP BY pool, account_id
+    ), room AS (
+      SELECT greatest(0, least(
+        ${limit}, ${poolLimit}::int - (SELECT coalesce(sum(runs), 0) FROM running WHERE running.pool = ${pool})))::int AS places
+    ), candidate AS (
+      SELECT lane.account_id, coalesce(sum(running.runs), 0)::int AS runs,
+        coalesce(account.max_running, ${accountLimit}::int) AS most
+      FROM lane
+      JOIN ringback.accounts AS account ON account.account_id = lane.account_id
+      LEFT JOIN running ON running.account_id = lane.account_id
+      GROUP BY lane.account_id, account.max_running
+    ), share AS (
+      SELECT account_id, least(places / lanes + (rank <= places % lanes)::int, most - runs) AS places
+      FROM room CROSS JOIN (
+        SELECT *, row_number() OVER (ORDER BY runs, account_id) AS rank, count(*) OVER () AS lanes
+        FROM candidate WHERE most IS NULL OR runs < most) AS ranked
+    ), picked AS MATERIALIZED (
+      SELECT item.account_id, item.job_id, (row_number() OVER ())::int AS number
+      FROM share CROSS JOIN LATERAL (
+        SELECT account_id, job_id FROM ringback.run_queue AS item
+        WHERE pool = ${pool} AND state = 'ready' AND item.account_id = share.account_id
+          AND (expires_at IS NULL OR expires_at > ${now})
+        ORDER BY priority DESC, due_at, job_id
+        LIMIT share.places
+        FOR UPDATE SKIP LOCKED) AS item
+    ), leased AS (
+      UPDATE ringback.run_queue AS item SET
+        state = 'leased',
+        run_id = 'run_' || ${ids}::text || substr(${BASE_32}, number / 32 + 1, 1) || substr(${BASE_32}, number % 32 + 1, 1),
+        worker_id = ${workerId},
+        held_by = ${heldBy},
+        lease_expires_at = now() + ${leaseMs} * interval '1 ms',
+        deadline_at = now() + timeout_ms * interval '1 ms',
+        expires_at = NULL
+      FROM picked
+      WHERE item.account_id = picked.account_id AND item.job_id = picked.job_id
+      RETURNING item.account_id, item.job_id, item.run_id, item.timeout_ms
+    ), started AS (
+      UPDATE ringback.jobs AS job SET
+        status = 'in_progress',
+        run_count = run_count + 1,
+        sequence = sequence + (run_count = 0)::int,
+        started_at = coalesce(started_at, ${now}),
+        run_id = leased.run_id,
+        run_started_at = ${now},
+        worker_id = ${workerId},
+        next_run_at = NULL,
+        updated_at = ${now}
+      FROM leased
+      WHERE job.account_id = leased.account_id AND job.id = leased.job_id AND job.status IN ('queued', 'in_progress')
+      RETURNING job.*, leased.timeout_ms AS run_timeout_ms
+    ), event AS (
+      -- One event a run at most: the run's own number is as good as one of its own.
+      INSERT INTO ringback.events (account_id, id, type, job_id, sequence, created_at)
+      SELECT account_id, 'evt_' || substr(run_id, 5), 'job.started', id, sequence, ${now} FROM started WHERE run_count = 1
+    )
+    SELECT
+      account_id AS "accountId", id, type, status, input, output, error, progress, metadata, priority,
+      timeout_ms AS "timeoutMs", retry, run_at AS "runAt", expires_at AS "expiresAt", schedule_id AS "scheduleId",
+      result_run_id AS "resultRunId", result_type AS "resultType", result_bytes AS "resultBytes",
+      result_sha256 AS "resultSha256", callback_endpoint_id AS "callbackEndpointId", callback_url AS "callbackUrl",
+      callback_events AS "callbackEvents", run_count AS "runCount", failure_count AS "failureCount", sequence,
+      created_at AS "createdAt", updated_at AS "updatedAt", started_at AS "startedAt", run_id AS "runId",
+      run_started_at AS "runStartedAt", worker_id AS "workerId", next_run_at AS "nextRunAt",
+      cancel_requested_at AS "cancelRequestedAt", finished_at AS "finishedAt", run_timeout_ms AS "runTimeoutMs",
+      (SELECT count(*)::int FROM lane) AS lanes, (SELECT max(account_id) FROM lane) AS "lastAccount"
+    FROM started`;
+  const [first] = rows;
+  // An empty answer after the first lanes says nothing about those before: the next claim begins anew.
+  if (first === undefined) return { jobs: [], more: afterAccount !== '', nextAccount: '' };
+  const { lanes, lastAccount } = first;
+  return {
+    jobs: rows,
+    more: rows.length >= limit || lanes > 1 || afterAccount !== '',
+    nextAccount: lanes < MAX_LANES ? '' : lastAccount,
+  };
+}

@@ -1,0 +1,138 @@
+import type { AccountId, JobId, RunId } from '#domain/ids.ts';
+import type { RunHolder } from '#domain/run-item.ts';
+import type { Connection, Database } from './database.ts';
+
+/** A run that is under way, and who may speak for it. */
+export interface RunRef {
+  readonly accountId: AccountId;
+  readonly jobId: JobId;
+  /** The fence. */
+  readonly runId: RunId;
+}
+
+export interface JobRef {
+  readonly accountId: AccountId;
+  readonly jobId: JobId;
+}
+
+/**
+ * Renews the leases of runs; answers those that were still theirs, and whether their client has called them off. A lease
+ * never outlives `deadline_at` when `capped`. By the database's clock: the workers' may differ.
+ */
+export async function renewLeases(
+  sql: Connection,
+  runs: readonly RunRef[],
+  { leaseMs, capped }: { leaseMs: number; capped: boolean },
+): Promise<Array<{ runId: RunId; leaseExpiresAt: Date; cancelRequested: boolean }>> {
+  return sql<Array<{ runId: RunId; leaseExpiresAt: Date; cancelRequested: boolean }>>`
+    UPDATE ringback.run_queue AS item SET lease_expires_at = CASE
+      WHEN ${capped} THEN least(now() + ${leaseMs} * interval '1 ms', deadline_at)
+      ELSE now() + ${leaseMs} * interval '1 ms' END
+    FROM json_to_recordset(${JSON.stringify(runs)}::text::json) AS run ("accountId" text, "jobId" text, "runId" text)
+    WHERE item.account_id = run."accountId" AND item.job_id = run."jobId" AND item.run_id = run."runId"
+      AND run."jobId" LIKE 'job\\_%' -- FEW_ROWS: see database.ts
+    RETURNING item.run_id AS "runId", lease_expires_at AS "leaseExpiresAt",
+      cancel_requested_at IS NOT NULL AS "cancelRequested"`;
+}
+
+/** Makes ready what is due; answers the pools that got something. Served by `run_queue_delayed`; any number may call it. */
+export async function promoteDue({ sql }: Database, limit: number): Promise<ReadonlyMap<string, number>> {
+  const pools = await sql<{ pool: string; items: number }[]>`
+    WITH due AS MATERIALIZED (
+      SELECT account_id, job_id FROM ringback.run_queue
+      WHERE state = 'delayed' AND due_at <= now()
+      ORDER BY due_at LIMIT ${limit}
+      FOR UPDATE SKIP LOCKED
+    ), promoted AS (
+      UPDATE ringback.run_queue AS item SET state = 'ready' FROM due
+      WHERE item.account_id = due.account_id AND item.job_id = due.job_id
+      RETURNING item.pool
+    )
+    SELECT pool, count(*)::int AS items FROM promoted GROUP BY pool`;
+  return new Map(pools.map(({ pool, items }) => [pool, items]));
+}
+
+export interface LapsedRun extends RunRef {
+  readonly heldBy: RunHolder;
+  /** True when the run had all the time it may take; otherwise whoever held it stopped renewing. */
+  readonly timedOut: boolean;
+  readonly timeoutMs: number;
+  readonly cancelRequested: boolean;
+}
+
+/** Runs whose lease has run out, and those that were called off and have not stopped within `cancelGraceMs`. */
+export async function findLapsedRuns(
+  { sql }: Database,
+  { limit, cancelGraceMs }: { limit: number; cancelGraceMs: number },
+): Promise<LapsedRun[]> {
+  return sql<LapsedRun[]>`
+    SELECT account_id AS "accountId", job_id AS "jobId", run_id AS "runId", held_by AS "heldBy",
+      deadline_at <= now() AND held_by <> 'runner' AS "timedOut", timeout_ms AS "timeoutMs",
+      cancel_requested_at IS NOT NULL AS "cancelRequested"
+    FROM ringback.run_queue
+    WHERE state = 'leased'
+      AND (lease_expires_at < now() OR cancel_requested_at < now() - ${cancelGraceMs} * interval '1 ms')
+    LIMIT ${limit}`;
+}
+
+/** Jobs that were not started in time. Served by `run_queue_expiring`. */
+export async function findExpiredJobs({ sql }: Database, limit: number): Promise<JobRef[]> {
+  return sql<JobRef[]>`
+    SELECT account_id AS "accountId", job_id AS "jobId" FROM ringback.run_queue
+    WHERE expires_at <= now() AND state <> 'leased'
+    ORDER BY expires_at LIMIT ${limit}`;
+}
+
+/**
+ * Marks a run under way as called off; false when it is not under way any more. The queue's row first, as everywhere:
+ * whoever holds the run reads it there.
+ */
+export async function requestCancel({ sql }: Database, run: RunRef, now: Date): Promise<boolean> {
+  const marked = await sql`
+    WITH item AS (
+      UPDATE ringback.run_queue SET cancel_requested_at = coalesce(cancel_requested_at, now())
+      WHERE account_id = ${run.accountId} AND job_id = ${run.jobId} AND run_id = ${run.runId}
+      RETURNING account_id, job_id
+    )
+    UPDATE ringback.jobs AS job SET
+      cancel_requested_at = coalesce(cancel_requested_at, ${now}),
+      updated_at = CASE WHEN cancel_requested_at IS NULL THEN ${now} ELSE updated_at END
+    FROM item WHERE job.account_id = item.account_id AND job.id = item.job_id`;
+  return marked.count === 1;
+}
+
+/** Hands a run over to the back end that answered 202: nobody renews its lease, which lasts until the run's time is up. */
+export async function deferRun(sql: Connection, run: RunRef): Promise<boolean> {
+  const deferred = await sql`
+    UPDATE ringback.run_queue SET held_by = 'backend', lease_expires_at = deadline_at
+    WHERE account_id = ${run.accountId} AND job_id = ${run.jobId} AND run_id = ${run.runId}`;
+  return deferred.count === 1;
+}
+
+/** The pools that hold something, ready or not: few, so that hopping from one to the next is cheap. */
+export async function listReadyPools({ sql }: Database): Promise<string[]> {
+  const pools = await sql<{ pool: string }[]>`
+    WITH RECURSIVE pool AS (
+      (SELECT pool FROM ringback.run_queue WHERE state = 'ready' ORDER BY pool LIMIT 1)
+      UNION ALL
+      SELECT next.pool FROM pool CROSS JOIN LATERAL (
+        SELECT item.pool FROM ringback.run_queue AS item
+        WHERE state = 'ready' AND item.pool > pool.pool ORDER BY item.pool LIMIT 1) AS next
+    )
+    SELECT pool FROM pool`;
+  return pools.map(({ pool }) => pool);
+}
+
+/** Moves what waits in a pool that nobody takes from any more to the pool that its type is in now. */
+export async function moveToPool(
+  { sql }: Database,
+  move: { from: string; type: string; to: string; limit: number },
+): Promise<number> {
+  const moved = await sql`
+    UPDATE ringback.run_queue SET pool = ${move.to}
+    WHERE (account_id, job_id) IN (
+      SELECT account_id, job_id FROM ringback.run_queue
+      WHERE pool = ${move.from} AND state = 'ready' AND type = ${move.type}
+      LIMIT ${move.limit} FOR UPDATE SKIP LOCKED)`;
+  return moved.count;
+}
