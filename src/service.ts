@@ -11,6 +11,7 @@ import { systemResolver } from '#egress/resolve.ts';
 import { createSender } from '#egress/send.ts';
 import { createApp } from '#http/app.ts';
 import { listen } from '#http/server.ts';
+import { RunningLimits } from '#jobs/account-limits.ts';
 import { CallbackTargets } from '#jobs/callback-targets.ts';
 import { Canceler } from '#jobs/cancel.ts';
 import { DueRuns } from '#jobs/due-runs.ts';
@@ -106,6 +107,7 @@ async function openParts({ config, log, database }: ServiceDeps) {
     jobsChanged,
     announceRuns,
     announceDeliveries,
+    runningLimits: new RunningLimits({ db, maxRunning: config.accountLimits.maxRunning, onError }),
     endings: new Endings({ db, queues, listeners: { announceDeliveries, announceRuns, dueAt, jobsChanged } }),
     results: new ResultKeeper(db, config.results),
     guard: createGuard({ policy: config.egress, resolve }),
@@ -134,7 +136,7 @@ function createRoles(deps: ServiceDeps, parts: Parts, shared: Shared): Role[] {
   return [
     // Whoever can act on what is due looks for it.
     ...(roles.has('runner') || roles.has('keeper') ? [parts.dueRuns] : []),
-    ...(roles.has('runner') ? [createRunner(deps, parts, shared)] : []),
+    ...(roles.has('runner') ? [parts.runningLimits, createRunner(deps, parts, shared)] : []),
     ...(roles.has('courier') ? [createCourier(deps, parts)] : []),
     ...(roles.has('keeper') ? [createKeeper(deps, parts, shared)] : []),
   ];
@@ -148,7 +150,7 @@ function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared
     concurrency: config.runnerConcurrency,
     threads: config.runnerThreads,
     cancelGraceMs: config.cancelGraceMs,
-    accountLimits: { maxRunning: config.accountLimits.maxRunning, any: () => config.accountLimits.maxRunning !== null },
+    accountLimits: parts.runningLimits,
     pollMs: POLL_MS,
     work: dispatchWork({ thread: notYet, backend: notYet }),
   });
