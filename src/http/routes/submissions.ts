@@ -20,12 +20,14 @@ export interface SubmissionRoutesDeps {
 /** A batch may be this many times as large as one submission. */
 const BATCH_FACTOR = 16;
 
-const idempotencyKey = z.object({
-  'idempotency-key': z
-    .string()
-    .optional()
-    .openapi({ description: 'Submissions under one key make one job, and get one answer, for 24 hours.' }),
-});
+/** Documented, not validated by the schema: that would copy every header of every request. */
+const idempotencyKey = {
+  name: 'Idempotency-Key',
+  in: 'header' as const,
+  required: false,
+  description: 'Submissions under one key make one job, and get one answer, for 24 hours.',
+  schema: { type: 'string' as const },
+};
 
 export function submissionRoutes({ submitter, maxBodyBytes }: SubmissionRoutesDeps) {
   const submit = createRoute({
@@ -34,8 +36,8 @@ export function submissionRoutes({ submitter, maxBodyBytes }: SubmissionRoutesDe
     summary: 'Submit a job',
     description: 'Answers as soon as the job is stored and queued. A callback may arrive before this answer is read.',
     middleware: [jsonBody(maxBodyBytes)] as const,
+    parameters: [idempotencyKey],
     request: {
-      headers: idempotencyKey,
       body: { required: true, content: { 'application/json': { schema: submissionSchema } } },
     },
     responses: {
