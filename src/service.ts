@@ -13,13 +13,17 @@ import { createApp } from '#http/app.ts';
 import { listen } from '#http/server.ts';
 import { CallbackTargets } from '#jobs/callback-targets.ts';
 import { Canceler } from '#jobs/cancel.ts';
+import { Completions } from '#jobs/completions.ts';
 import { DueRuns } from '#jobs/due-runs.ts';
 import { Endings } from '#jobs/endings.ts';
 import { JobQueries } from '#jobs/job-queries.ts';
 import type { JobTypes } from '#jobs/job-types.ts';
 import { loadJobTypes } from '#jobs/load-config.ts';
+import type { AccountLimits } from '#jobs/pool-runner.ts';
+import { RemoteWorkers } from '#jobs/remote-workers.ts';
 import { expireJobs, moveStrays, rescueRuns } from '#jobs/rescue.ts';
 import { ResultKeeper } from '#jobs/result-keeper.ts';
+import { RunReports } from '#jobs/run-reports.ts';
 import { Runner } from '#jobs/runner.ts';
 import { Submitter } from '#jobs/submit.ts';
 import { dispatchWork } from '#jobs/work.ts';
@@ -67,13 +71,16 @@ export async function startService(deps: ServiceDeps): Promise<Service> {
 
   const server = config.roles.has('api') ? await listen(config).catch(explainListen) : undefined;
   const publicUrl = config.publicUrl ?? server?.url ?? `http://localhost:${config.port}`;
-  const roles = createRoles(deps, parts, { types, publicUrl });
+  const shared = { types, publicUrl };
+  const roles = createRoles(deps, parts, shared);
+  const remoteWorkers = createRemoteWorkers(deps, parts, shared);
   await parts.signals.listen();
   for (const role of roles) role.start();
-  server?.serve(createApi(deps, parts, { types, publicUrl }).fetch);
+  server?.serve(createApi(deps, parts, { ...shared, remoteWorkers }).fetch);
 
   async function stop(): Promise<void> {
     const graceMs = config.shutdownTimeoutMs;
+    remoteWorkers.stop();
     // All at once, so that one bound holds for everything. A run that ends now still queues its delivery, durably.
     await Promise.all([server?.close(graceMs), ...roles.map((role) => role.stop(graceMs))]);
     await parts.close();
@@ -148,13 +155,23 @@ function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared
     concurrency: config.runnerConcurrency,
     threads: config.runnerThreads,
     cancelGraceMs: config.cancelGraceMs,
-    accountLimits: { maxRunning: config.accountLimits.maxRunning, any: () => config.accountLimits.maxRunning !== null },
+    accountLimits: runningLimits(config),
     pollMs: POLL_MS,
     work: dispatchWork({ thread: notYet, backend: notYet }),
   });
   for (const [name, sleeper] of runner.sleepers) parts.signals.register(name, sleeper);
   parts.signals.onCancel((jobId) => runner.cancel(jobId));
   return runner;
+}
+
+function runningLimits({ accountLimits: { maxRunning } }: Config): AccountLimits {
+  return { maxRunning, any: () => maxRunning !== null };
+}
+
+/** Who work for us over HTTP: any process with the API may be asked for runs. */
+function createRemoteWorkers({ config, log }: ServiceDeps, parts: Parts, shared: Shared): RemoteWorkers {
+  const register: Signals['register'] = (pool, sleeper) => parts.signals.register(`pool:${pool}`, sleeper);
+  return new RemoteWorkers({ ...parts, ...shared, log, accountLimits: runningLimits(config), register });
 }
 
 const notYet = async () => failed('handler_error', 'not built yet', false);
@@ -182,7 +199,11 @@ function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared
   return new Keeper({ tasks, log });
 }
 
-function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts, shared: Shared) {
+interface ApiShared extends Shared {
+  readonly remoteWorkers: RemoteWorkers;
+}
+
+function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts, shared: ApiShared) {
   const { db, guard } = parts;
   const targets = new CallbackTargets({ db, guard });
   return createApp({
@@ -190,10 +211,13 @@ function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts,
     submitter: new Submitter({ ...parts, ...shared, keys, targets }),
     jobs: new JobQueries(db),
     canceler: new Canceler({ ...parts, ...shared, signalCancel: (jobId) => parts.signals.cancel(jobId) }),
+    workerReports: new RunReports({ ...parts, ...shared, log, holders: ['worker'] }),
+    completions: new Completions({ ...parts, ...shared, log }),
     deliveries: new DeliveryQueries(db),
     endpoints: new Endpoints({ db, guard, keys }),
     keys: new ApiKeys(db),
     maxBodyBytes: config.maxBodyBytes,
+    maxResultBytes: config.results.maxBytes,
     log,
     version: VERSION,
     isReady: () => answers(db),
