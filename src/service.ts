@@ -6,11 +6,14 @@ import { Endpoints } from '#callbacks/endpoints.ts';
 import type { Config } from './config.ts';
 import { newId } from '#domain/ids.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
+import { createBackendClient } from '#egress/backend-client.ts';
 import { createGuard } from '#egress/guard.ts';
 import { systemResolver } from '#egress/resolve.ts';
 import { createSender } from '#egress/send.ts';
 import { createApp } from '#http/app.ts';
 import { listen } from '#http/server.ts';
+import { RunningLimits } from '#jobs/account-limits.ts';
+import { backendWork } from '#jobs/backend-work.ts';
 import { CallbackTargets } from '#jobs/callback-targets.ts';
 import { Canceler } from '#jobs/cancel.ts';
 import { Completions } from '#jobs/completions.ts';
@@ -19,7 +22,6 @@ import { Endings } from '#jobs/endings.ts';
 import { JobQueries } from '#jobs/job-queries.ts';
 import type { JobTypes } from '#jobs/job-types.ts';
 import { loadJobTypes } from '#jobs/load-config.ts';
-import type { AccountLimits } from '#jobs/pool-runner.ts';
 import { RemoteWorkers } from '#jobs/remote-workers.ts';
 import { expireJobs, moveStrays, rescueRuns } from '#jobs/rescue.ts';
 import { ResultKeeper } from '#jobs/result-keeper.ts';
@@ -27,7 +29,6 @@ import { RunReports } from '#jobs/run-reports.ts';
 import { Runner } from '#jobs/runner.ts';
 import { Submitter } from '#jobs/submit.ts';
 import { dispatchWork } from '#jobs/work.ts';
-import { failed } from '#jobs/handler.ts';
 import { Keeper, type Task } from '#keeper/keeper.ts';
 import { forgetKeys, makePartitions, rescueDeliveries } from '#keeper/upkeep.ts';
 import type { Logger } from './log.ts';
@@ -113,6 +114,7 @@ async function openParts({ config, log, database }: ServiceDeps) {
     jobsChanged,
     announceRuns,
     announceDeliveries,
+    runningLimits: new RunningLimits({ db, maxRunning: config.accountLimits.maxRunning, onError }),
     endings: new Endings({ db, queues, listeners: { announceDeliveries, announceRuns, dueAt, jobsChanged } }),
     results: new ResultKeeper(db, config.results),
     guard: createGuard({ policy: config.egress, resolve }),
@@ -141,6 +143,8 @@ function createRoles(deps: ServiceDeps, parts: Parts, shared: Shared): Role[] {
   return [
     // Whoever can act on what is due looks for it.
     ...(roles.has('runner') || roles.has('keeper') ? [parts.dueRuns] : []),
+    // Remote workers claim through the API.
+    ...(roles.has('runner') || roles.has('api') ? [parts.runningLimits] : []),
     ...(roles.has('runner') ? [createRunner(deps, parts, shared)] : []),
     ...(roles.has('courier') ? [createCourier(deps, parts)] : []),
     ...(roles.has('keeper') ? [createKeeper(deps, parts, shared)] : []),
@@ -148,6 +152,11 @@ function createRoles(deps: ServiceDeps, parts: Parts, shared: Shared): Role[] {
 }
 
 function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared): Role {
+  const backends = createBackendClient({ userAgent: `Ringback/${VERSION}` });
+  const { inlineBytes: inlineMaxBytes, maxBytes: maxResultBytes } = config.results;
+  const completions = new Completions({ ...parts, ...shared, log });
+  const now = () => new Date();
+  const backend = backendWork({ client: backends, completions, inlineMaxBytes, maxResultBytes, now });
   const runner = new Runner({
     ...parts,
     ...shared,
@@ -155,26 +164,26 @@ function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared
     concurrency: config.runnerConcurrency,
     threads: config.runnerThreads,
     cancelGraceMs: config.cancelGraceMs,
-    accountLimits: runningLimits(config),
+    accountLimits: parts.runningLimits,
     pollMs: POLL_MS,
-    work: dispatchWork({ thread: notYet, backend: notYet }),
+    work: dispatchWork({ thread: backend, backend }),
   });
   for (const [name, sleeper] of runner.sleepers) parts.signals.register(name, sleeper);
   parts.signals.onCancel((jobId) => runner.cancel(jobId));
-  return runner;
-}
-
-function runningLimits({ accountLimits: { maxRunning } }: Config): AccountLimits {
-  return { maxRunning, any: () => maxRunning !== null };
+  return {
+    start: () => runner.start(),
+    stop: async (graceMs) => {
+      await runner.stop(graceMs);
+      backends.close();
+    },
+  };
 }
 
 /** Who work for us over HTTP: any process with the API may be asked for runs. */
-function createRemoteWorkers({ config, log }: ServiceDeps, parts: Parts, shared: Shared): RemoteWorkers {
+function createRemoteWorkers({ log }: ServiceDeps, parts: Parts, shared: Shared): RemoteWorkers {
   const register: Signals['register'] = (pool, sleeper) => parts.signals.register(`pool:${pool}`, sleeper);
-  return new RemoteWorkers({ ...parts, ...shared, log, accountLimits: runningLimits(config), register });
+  return new RemoteWorkers({ ...parts, ...shared, log, accountLimits: parts.runningLimits, register });
 }
-
-const notYet = async () => failed('handler_error', 'not built yet', false);
 
 function createCourier({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts): Role {
   const { courierConcurrency: concurrency, callbackSchedule: schedule, callbackTimeoutMs: timeoutMs } = config;

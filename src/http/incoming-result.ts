@@ -28,7 +28,8 @@ export function incomingResult(request: Request): Result<IncomingResult> {
   for (const name of ['content-digest', 'repr-digest']) {
     const digest = headers.has(name) ? sha256Of(headers.get(name) ?? '') : null;
     if (digest === undefined) refuseField(name, 'must look like sha-256=:<base64>:');
-    else if (digest !== null && sha256 !== null && digest !== sha256) refuseField(name, 'is another than content-digest');
+    else if (digest !== null && sha256 !== null && digest !== sha256)
+      refuseField(name, 'is another than content-digest');
     else sha256 ??= digest;
   }
   if (faults.length > 0)

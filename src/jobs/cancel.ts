@@ -57,7 +57,8 @@ export class Canceler {
     const context = { policy: retryPolicyOf(types, job), publicUrl, now: new Date(), random: 0 };
     const canceled = await endings.add(decideRunEnd(job, { kind: 'canceled' }, context), '');
     // What a back end has sent of its result so far.
-    if (canceled && job.runId !== null) await deleteChunks(this.#deps.db.sql, { accountId: job.accountId, runId: job.runId });
+    if (canceled && job.runId !== null)
+      await deleteChunks(this.#deps.db.sql, { accountId: job.accountId, runId: job.runId });
     return canceled;
   }
 

@@ -77,7 +77,9 @@ export class RemoteWorkers {
       if (!type.ok) return type;
       if (type.value.way !== 'remote') {
         const message = `${name} is not done by remote workers: its definition does not say remote: true`;
-        return refuse('invalid_body', `/types/${index}: ${message}`, { faults: [{ path: `/types/${index}`, message }] });
+        return refuse('invalid_body', `/types/${index}: ${message}`, {
+          faults: [{ path: `/types/${index}`, message }],
+        });
       }
       types.push(type.value);
     }
@@ -119,7 +121,7 @@ export class RemoteWorkers {
         exclusive: poolLimit !== null || accountLimits.any(),
       });
       this.#nextAccount.set(pool, nextAccount);
-      // An empty round that did not begin with the first account says nothing of those before it.
+      // Nothing that may start in the lanes it looked at: there are more behind them.
       if (jobs.length > 0 || !more) return jobs;
     }
   }

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Database } from '#store/database.ts';
 import type { StoredResult } from '#store/jobs.ts';
 import { CHUNK_BYTES, deleteChunks, insertChunk, type ResultKey } from '#store/result-chunks.ts';
-import { failed, failureOf, type HandlerFailure, type HandlerOutcome } from './handler.ts';
+import { failureOf, type HandlerOutcome } from './handler.ts';
 import { ResultTooLargeError } from './result-too-large.ts';
 
 /** A handler's outcome whose result is kept: inline in the job's row, or stored apart. */
@@ -47,7 +47,7 @@ export class ResultKeeper {
       return { kind: 'succeeded', outputText: null, result: { contentType, ...stored } };
     } catch (error) {
       await deleteChunks(this.#db.sql, key).catch(() => undefined); // or with the job, later
-      return failureOfStore(error);
+      return failureOf(error);
     }
   }
 
@@ -84,8 +84,4 @@ export class ResultKeeper {
     if (filled > 0 || number === 0) await insert(number, chunk.subarray(0, filled));
     return { bytes, sha256: hash.digest('hex') };
   }
-}
-
-function failureOfStore(error: unknown): HandlerFailure {
-  return error instanceof ResultTooLargeError ? failed('result_too_large', error.message, false) : failureOf(error);
 }

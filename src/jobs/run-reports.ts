@@ -108,8 +108,7 @@ export class RunReports {
       held === undefined
         ? await lookUpEnded(this.#deps.db, run, ['succeeded'])
         : await this.#end(held, { kind: 'succeeded', outputText: null, result: stored!.value }, ['succeeded']);
-    if (!ended.ok && stored !== undefined)
-      await this.#uploads.abandon({ ...run, uploadId: stored.value.uploadId });
+    if (!ended.ok && stored !== undefined) await this.#uploads.abandon({ ...run, uploadId: stored.value.uploadId });
     return ended;
   }
 

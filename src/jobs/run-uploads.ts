@@ -67,7 +67,7 @@ export class RunUploads {
     } catch (error) {
       await this.abandon(upload);
       if (error instanceof SupersededError) return this.#superseded(run);
-      if (error instanceof ResultTooLargeError) return tooLarge(error.maxBytes);
+      if (error instanceof ResultTooLargeError) return tooLarge(results.maxBytes);
       if (signal.aborted || error instanceof BrokenBodyError)
         return refuse('malformed_request', 'The result broke off. Send it again.');
       throw error;
@@ -99,7 +99,11 @@ async function* arriving(body: AsyncIterable<Uint8Array> | Iterable<Uint8Array>)
 }
 
 function tooLarge(maxBytes: number): Refusal {
-  return refuse('result_too_large', `A result may have ${maxBytes} bytes at most. The run goes on: fail it, or send less.`, {
-    extra: { max_bytes: maxBytes },
-  });
+  return refuse(
+    'result_too_large',
+    `A result may have ${maxBytes} bytes at most. The run goes on: fail it, or send less.`,
+    {
+      extra: { max_bytes: maxBytes },
+    },
+  );
 }

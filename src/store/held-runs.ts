@@ -25,9 +25,7 @@ export async function findHeldJob({ orm }: Database, run: RunRef): Promise<HeldJ
     .select({ ...columns, heldBy: runQueue.heldBy, uploadId: runQueue.uploadId })
     .from(runQueue)
     .innerJoin(jobs, and(eq(jobs.accountId, runQueue.accountId), eq(jobs.id, runQueue.jobId)))
-    .where(
-      and(eq(runQueue.accountId, run.accountId), eq(runQueue.jobId, run.jobId), eq(runQueue.runId, run.runId)),
-    );
+    .where(and(eq(runQueue.accountId, run.accountId), eq(runQueue.jobId, run.jobId), eq(runQueue.runId, run.runId)));
   const [row] = rows;
   // Both are there while a run is under way (run_queue_lease); the types do not know.
   if (row === undefined || row.heldBy === null) return undefined;

@@ -45,11 +45,7 @@ const LONGEST_TEXT = 10_000;
 export const progressSchema = z
   .strictObject({
     percent: z.number().min(0).max(100),
-    message: z
-      .string()
-      .max(LONGEST_TEXT)
-      .optional()
-      .openapi({ description: 'Cut after 500 characters.' }),
+    message: z.string().max(LONGEST_TEXT).optional().openapi({ description: 'Cut after 500 characters.' }),
   })
   .openapi('Progress');
 
@@ -60,7 +56,9 @@ export const heartbeatSchema = z
 export const leaseSchema = z
   .object({
     lease_expires_at: timestamp(),
-    cancel_requested: z.boolean().openapi({ description: 'The job was called off: stop, and fail or release the run.' }),
+    cancel_requested: z
+      .boolean()
+      .openapi({ description: 'The job was called off: stop, and fail or release the run.' }),
     heartbeat_after_s: z.number(),
   })
   .openapi('Lease');
