@@ -13,17 +13,19 @@ import { createSender } from '#egress/send.ts';
 import { createApp } from '#http/app.ts';
 import { listen } from '#http/server.ts';
 import { RunningLimits } from '#jobs/account-limits.ts';
-import { callBackend } from '#jobs/backend.ts';
+import { backendWork } from '#jobs/backend-work.ts';
 import { CallbackTargets } from '#jobs/callback-targets.ts';
 import { Canceler } from '#jobs/cancel.ts';
+import { Completions } from '#jobs/completions.ts';
 import { DueRuns } from '#jobs/due-runs.ts';
 import { Endings } from '#jobs/endings.ts';
 import { JobQueries } from '#jobs/job-queries.ts';
 import type { JobTypes } from '#jobs/job-types.ts';
 import { loadJobTypes } from '#jobs/load-config.ts';
+import { RemoteWorkers } from '#jobs/remote-workers.ts';
 import { expireJobs, moveStrays, rescueRuns } from '#jobs/rescue.ts';
 import { ResultKeeper } from '#jobs/result-keeper.ts';
-import type { Work } from '#jobs/run-work.ts';
+import { RunReports } from '#jobs/run-reports.ts';
 import { Runner } from '#jobs/runner.ts';
 import { Submitter } from '#jobs/submit.ts';
 import { dispatchWork } from '#jobs/work.ts';
@@ -70,13 +72,16 @@ export async function startService(deps: ServiceDeps): Promise<Service> {
 
   const server = config.roles.has('api') ? await listen(config).catch(explainListen) : undefined;
   const publicUrl = config.publicUrl ?? server?.url ?? `http://localhost:${config.port}`;
-  const roles = createRoles(deps, parts, { types, publicUrl });
+  const shared = { types, publicUrl };
+  const roles = createRoles(deps, parts, shared);
+  const remoteWorkers = createRemoteWorkers(deps, parts, shared);
   await parts.signals.listen();
   for (const role of roles) role.start();
-  server?.serve(createApi(deps, parts, { types, publicUrl }).fetch);
+  server?.serve(createApi(deps, parts, { ...shared, remoteWorkers }).fetch);
 
   async function stop(): Promise<void> {
     const graceMs = config.shutdownTimeoutMs;
+    remoteWorkers.stop();
     // All at once, so that one bound holds for everything. A run that ends now still queues its delivery, durably.
     await Promise.all([server?.close(graceMs), ...roles.map((role) => role.stop(graceMs))]);
     await parts.close();
@@ -138,7 +143,9 @@ function createRoles(deps: ServiceDeps, parts: Parts, shared: Shared): Role[] {
   return [
     // Whoever can act on what is due looks for it.
     ...(roles.has('runner') || roles.has('keeper') ? [parts.dueRuns] : []),
-    ...(roles.has('runner') ? [parts.runningLimits, createRunner(deps, parts, shared)] : []),
+    // Remote workers claim through the API.
+    ...(roles.has('runner') || roles.has('api') ? [parts.runningLimits] : []),
+    ...(roles.has('runner') ? [createRunner(deps, parts, shared)] : []),
     ...(roles.has('courier') ? [createCourier(deps, parts)] : []),
     ...(roles.has('keeper') ? [createKeeper(deps, parts, shared)] : []),
   ];
@@ -147,21 +154,9 @@ function createRoles(deps: ServiceDeps, parts: Parts, shared: Shared): Role[] {
 function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared): Role {
   const backends = createBackendClient({ userAgent: `Ringback/${VERSION}` });
   const { inlineBytes: inlineMaxBytes, maxBytes: maxResultBytes } = config.results;
-  const backend: Work = ({ jobType, job, context }, signal) =>
-    callBackend(
-      {
-        jobType,
-        input: job.input,
-        job: context.job,
-        run: context.run,
-        completionUrl: null,
-        client: backends,
-        maxResultBytes,
-        inlineMaxBytes,
-        now: () => new Date(),
-      },
-      signal,
-    );
+  const completions = new Completions({ ...parts, ...shared, log });
+  const now = () => new Date();
+  const backend = backendWork({ client: backends, completions, inlineMaxBytes, maxResultBytes, now });
   const runner = new Runner({
     ...parts,
     ...shared,
@@ -182,6 +177,12 @@ function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared
       backends.close();
     },
   };
+}
+
+/** Who work for us over HTTP: any process with the API may be asked for runs. */
+function createRemoteWorkers({ log }: ServiceDeps, parts: Parts, shared: Shared): RemoteWorkers {
+  const register: Signals['register'] = (pool, sleeper) => parts.signals.register(`pool:${pool}`, sleeper);
+  return new RemoteWorkers({ ...parts, ...shared, log, accountLimits: parts.runningLimits, register });
 }
 
 function createCourier({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts): Role {
@@ -207,7 +208,11 @@ function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared
   return new Keeper({ tasks, log });
 }
 
-function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts, shared: Shared) {
+interface ApiShared extends Shared {
+  readonly remoteWorkers: RemoteWorkers;
+}
+
+function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts, shared: ApiShared) {
   const { db, guard } = parts;
   const targets = new CallbackTargets({ db, guard });
   return createApp({
@@ -215,10 +220,13 @@ function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts,
     submitter: new Submitter({ ...parts, ...shared, keys, targets }),
     jobs: new JobQueries(db),
     canceler: new Canceler({ ...parts, ...shared, signalCancel: (jobId) => parts.signals.cancel(jobId) }),
+    workerReports: new RunReports({ ...parts, ...shared, log, holders: ['worker'] }),
+    completions: new Completions({ ...parts, ...shared, log }),
     deliveries: new DeliveryQueries(db),
     endpoints: new Endpoints({ db, guard, keys }),
     keys: new ApiKeys(db),
     maxBodyBytes: config.maxBodyBytes,
+    maxResultBytes: config.results.maxBytes,
     log,
     version: VERSION,
     isReady: () => answers(db),

@@ -10,12 +10,16 @@ import { logRequests } from './middleware/log-requests.ts';
 import { openApiDocument } from './openapi.ts';
 import { onError, problem } from './problem.ts';
 import { deliveryRoutes, endpointRoutes } from './routes/callbacks.ts';
+import { type CompletionRoutesDeps, completionRoutes } from './routes/completions.ts';
 import { type JobRoutesDeps, jobRoutes } from './routes/jobs.ts';
 import { type SubmissionRoutesDeps, submissionRoutes } from './routes/submissions.ts';
 import { healthRoutes, jobTypeRoutes } from './routes/service.ts';
+import { type ClaimRoutesDeps, claimRoutes } from './routes/worker-claims.ts';
+import { type RunRoutesDeps, runRoutes } from './routes/worker-runs.ts';
 import type { Endpoints } from '#callbacks/endpoints.ts';
 
-export interface AppDeps extends JobRoutesDeps, SubmissionRoutesDeps {
+export interface AppDeps
+  extends JobRoutesDeps, SubmissionRoutesDeps, ClaimRoutesDeps, RunRoutesDeps, CompletionRoutesDeps {
   readonly keys: ApiKeys;
   readonly types: JobTypes;
   readonly endpoints: Endpoints;
@@ -43,12 +47,15 @@ export function createApp(deps: AppDeps) {
     }),
   );
   app.route('/', healthRoutes(deps.isReady));
+  app.route('/', completionRoutes(deps));
   app.use('/v1/*', authenticate(deps.keys));
   app.route('/', submissionRoutes(deps));
   app.route('/', jobRoutes(deps));
   app.route('/', endpointRoutes(deps));
   app.route('/', deliveryRoutes(deps.deliveries));
   app.route('/', jobTypeRoutes(deps.types));
+  app.route('/', claimRoutes(deps));
+  app.route('/', runRoutes(deps));
   let document: string | undefined;
   app.get('/openapi.json', (c) => {
     document ??= JSON.stringify(openApiDocument(app, deps));

@@ -26,6 +26,9 @@ export interface ClaimedJob extends JobRecord {
   readonly runId: RunId;
   readonly runStartedAt: Date;
   readonly runTimeoutMs: number;
+  /** Both by the database's clock. */
+  readonly leaseExpiresAt: Date;
+  readonly deadlineAt: Date;
 }
 
 export interface Claimed {
@@ -118,12 +121,15 @@ async function take(sql: Connection, claim: RunClaim): Promise<Claimed> {
         run_id = 'run_' || ${ids}::text || substr(${BASE_32}, number / 32 + 1, 1) || substr(${BASE_32}, number % 32 + 1, 1),
         worker_id = ${workerId},
         held_by = ${heldBy},
-        lease_expires_at = now() + ${leaseMs} * interval '1 ms',
+        -- A runner minds the time itself, and may take a moment longer to write down that it is up.
+        lease_expires_at = now() + CASE WHEN ${heldBy} = 'worker' THEN least(${leaseMs}, timeout_ms) ELSE ${leaseMs} END
+          * interval '1 ms',
         deadline_at = now() + timeout_ms * interval '1 ms',
         expires_at = NULL
       FROM picked
       WHERE item.account_id = picked.account_id AND item.job_id = picked.job_id
-      RETURNING item.account_id, item.job_id, item.run_id, item.timeout_ms, picked.lane
+      RETURNING item.account_id, item.job_id, item.run_id, item.timeout_ms, item.lease_expires_at, item.deadline_at,
+        picked.lane
     ), started AS (
       UPDATE ringback.jobs AS job SET
         status = 'in_progress',
@@ -137,7 +143,7 @@ async function take(sql: Connection, claim: RunClaim): Promise<Claimed> {
         updated_at = ${now}
       FROM leased
       WHERE job.account_id = leased.account_id AND job.id = leased.job_id AND job.status IN ('queued', 'in_progress')
-      RETURNING job.*, leased.timeout_ms AS run_timeout_ms, leased.lane
+      RETURNING job.*, leased.timeout_ms AS run_timeout_ms, leased.lease_expires_at, leased.deadline_at, leased.lane
     ), event AS (
       -- One event a run at most: the run's own number is as good as one of its own.
       INSERT INTO ringback.events (account_id, id, type, job_id, sequence, created_at)
@@ -152,6 +158,7 @@ async function take(sql: Connection, claim: RunClaim): Promise<Claimed> {
       created_at AS "createdAt", updated_at AS "updatedAt", started_at AS "startedAt", run_id AS "runId",
       run_started_at AS "runStartedAt", worker_id AS "workerId", next_run_at AS "nextRunAt",
       cancel_requested_at AS "cancelRequestedAt", finished_at AS "finishedAt", run_timeout_ms AS "runTimeoutMs",
+      lease_expires_at AS "leaseExpiresAt", deadline_at AS "deadlineAt",
       lane, looked.*, (SELECT places FROM room)
     FROM (
       SELECT max(number) AS lanes, bool_or(wrapped) AS wrapped, max(account_id) FILTER (WHERE NOT wrapped) AS "lastAccount"

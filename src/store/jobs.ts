@@ -132,6 +132,8 @@ export interface StoredResult {
   readonly bytes: number;
   /** Hex. */
   readonly sha256: string;
+  /** The upload that stored it, where others could do so at the same time: only the latest one counts. */
+  readonly uploadId?: string;
 }
 
 /**
@@ -146,6 +148,7 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
       resultType: result?.contentType,
       resultBytes: result?.bytes,
       resultSha256: result?.sha256,
+      uploadId: result?.uploadId,
       eventId: event.id,
       eventType: event.type,
       eventBody: event.body,
@@ -159,20 +162,20 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
       SELECT * FROM json_to_recordset(${`[${rows.join(',')}]`}::text::json) AS r (
         "accountId" text, "jobId" text, "runId" text, "runStatus" text, "runError" json, "jobStatus" text,
         "jobError" json, output json, inline boolean, "resultType" text, "resultBytes" bigint, "resultSha256" text,
-        progress json, "nextRunAt" timestamptz, "endedAt" timestamptz, "eventId" text, "eventType" text,
+        "uploadId" text, progress json, "nextRunAt" timestamptz, "endedAt" timestamptz, "eventId" text, "eventType" text,
         "eventBody" text, "deliveryId" text, "endpointId" text)
       WHERE "jobId" LIKE 'job\\_%' -- FEW_ROWS
     ), removed AS (
       DELETE FROM ringback.run_queue AS item USING r
       WHERE item.account_id = r."accountId" AND item.job_id = r."jobId" AND item.run_id IS NOT DISTINCT FROM r."runId"
-        AND r."jobStatus" <> 'in_progress'
+        AND r."jobStatus" <> 'in_progress' AND (r."uploadId" IS NULL OR item.upload_id = r."uploadId")
       RETURNING r.* -- so that what follows need not be joined with r again, which would compare each with each
     ), requeued AS (
       UPDATE ringback.run_queue AS item SET
         state = CASE WHEN r."nextRunAt" IS NULL THEN 'ready' ELSE 'delayed' END,
         due_at = coalesce(r."nextRunAt", item.due_at),
         run_id = NULL, worker_id = NULL, held_by = NULL, lease_expires_at = NULL, deadline_at = NULL,
-        completion_hash = NULL
+        completion_hash = NULL, upload_id = NULL
       FROM r
       WHERE item.account_id = r."accountId" AND item.job_id = r."jobId" AND item.run_id IS NOT DISTINCT FROM r."runId"
         AND r."jobStatus" = 'in_progress'
