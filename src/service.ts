@@ -26,8 +26,10 @@ import { RemoteWorkers } from '#jobs/remote-workers.ts';
 import { expireJobs, moveStrays, rescueRuns } from '#jobs/rescue.ts';
 import { ResultKeeper } from '#jobs/result-keeper.ts';
 import { RunReports } from '#jobs/run-reports.ts';
+import type { Work } from '#jobs/run-work.ts';
 import { Runner } from '#jobs/runner.ts';
 import { Submitter } from '#jobs/submit.ts';
+import { ThreadPool } from '#jobs/thread-pool.ts';
 import { dispatchWork } from '#jobs/work.ts';
 import { Keeper, type Task } from '#keeper/keeper.ts';
 import { forgetKeys, makePartitions, rescueDeliveries } from '#keeper/upkeep.ts';
@@ -156,6 +158,14 @@ function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared
   const { inlineBytes: inlineMaxBytes, maxBytes: maxResultBytes } = config.results;
   const completions = new Completions({ ...parts, ...shared, log });
   const now = () => new Date();
+  const threads = new ThreadPool({
+    configFile: config.configFile,
+    diagnostics: config.diagnostics,
+    maxThreads: config.runnerThreads,
+    onError: (error) => log.error({ err: error }, 'thread'),
+  });
+  const thread: Work = ({ jobType, job, context }, signal) =>
+    threads.run({ type: jobType.type, input: job.input, context }, signal);
   const backend = backendWork({ client: backends, completions, inlineMaxBytes, maxResultBytes, now });
   const runner = new Runner({
     ...parts,
@@ -166,7 +176,7 @@ function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared
     cancelGraceMs: config.cancelGraceMs,
     accountLimits: parts.runningLimits,
     pollMs: POLL_MS,
-    work: dispatchWork({ thread: backend, backend }),
+    work: dispatchWork({ thread, backend }),
   });
   for (const [name, sleeper] of runner.sleepers) parts.signals.register(name, sleeper);
   parts.signals.onCancel((jobId) => runner.cancel(jobId));
@@ -175,6 +185,7 @@ function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared
     stop: async (graceMs) => {
       await runner.stop(graceMs);
       backends.close();
+      await threads.close();
     },
   };
 }
