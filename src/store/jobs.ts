@@ -125,6 +125,8 @@ export interface RunEnd {
     readonly body: string | null;
   };
   readonly delivery: { readonly id: DeliveryId; readonly endpointId: EndpointId } | null;
+  /** What the run took, when it ended by itself. Not written with it: for the statistics of its type. */
+  readonly ran?: { readonly type: string; readonly ms: number };
 }
 
 export interface StoredResult {
@@ -142,7 +144,7 @@ export interface StoredResult {
  * not among the answer. The queue's row is locked before the job's, here as in a claim, so that the two cannot deadlock.
  */
 export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise<ReadonlySet<JobId>> {
-  const rows = ends.map(({ outputText, event, delivery, result, ...end }) => {
+  const rows = ends.map(({ outputText, event, delivery, result, ran: _ran, ...end }) => {
     const flat = {
       ...end,
       resultType: result?.contentType,
