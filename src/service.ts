@@ -15,6 +15,7 @@ import { CallbackTargets } from '#jobs/callback-targets.ts';
 import { Canceler } from '#jobs/cancel.ts';
 import { DueRuns } from '#jobs/due-runs.ts';
 import { Endings } from '#jobs/endings.ts';
+import { JobLists } from '#jobs/job-lists.ts';
 import { JobQueries } from '#jobs/job-queries.ts';
 import type { JobTypes } from '#jobs/job-types.ts';
 import { loadJobTypes } from '#jobs/load-config.ts';
@@ -189,6 +190,7 @@ function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts,
     ...shared,
     submitter: new Submitter({ ...parts, ...shared, keys, targets }),
     jobs: new JobQueries(db),
+    lists: new JobLists(db),
     canceler: new Canceler({ ...parts, ...shared, signalCancel: (jobId) => parts.signals.cancel(jobId) }),
     deliveries: new DeliveryQueries(db),
     endpoints: new Endpoints({ db, guard, keys }),

@@ -10,12 +10,13 @@ import { logRequests } from './middleware/log-requests.ts';
 import { openApiDocument } from './openapi.ts';
 import { onError, problem } from './problem.ts';
 import { deliveryRoutes, endpointRoutes } from './routes/callbacks.ts';
+import { type JobListRoutesDeps, jobListRoutes } from './routes/job-lists.ts';
 import { type JobRoutesDeps, jobRoutes } from './routes/jobs.ts';
 import { type SubmissionRoutesDeps, submissionRoutes } from './routes/submissions.ts';
 import { healthRoutes, jobTypeRoutes } from './routes/service.ts';
 import type { Endpoints } from '#callbacks/endpoints.ts';
 
-export interface AppDeps extends JobRoutesDeps, SubmissionRoutesDeps {
+export interface AppDeps extends JobRoutesDeps, JobListRoutesDeps, SubmissionRoutesDeps {
   readonly keys: ApiKeys;
   readonly types: JobTypes;
   readonly endpoints: Endpoints;
@@ -45,6 +46,7 @@ export function createApp(deps: AppDeps) {
   app.route('/', healthRoutes(deps.isReady));
   app.use('/v1/*', authenticate(deps.keys));
   app.route('/', submissionRoutes(deps));
+  app.route('/', jobListRoutes(deps));
   app.route('/', jobRoutes(deps));
   app.route('/', endpointRoutes(deps));
   app.route('/', deliveryRoutes(deps.deliveries));

@@ -6,7 +6,7 @@ import { viewJob } from '#jobs/job-view.ts';
 import type { Canceler } from '#jobs/cancel.ts';
 import type { Env } from '../env.ts';
 import { problem } from '../problem.ts';
-import { encodeCursor, idSchema, json, pageOf, pageQuery, problems } from '../schemas/common.ts';
+import { idSchema, json, problems } from '../schemas/common.ts';
 import { deliverySchema } from '../schemas/callback.ts';
 import { jobSchema, runSchema } from '../schemas/job.ts';
 import { onInvalid } from '../validation.ts';
@@ -24,13 +24,6 @@ const retryAfter = z.object({ 'Retry-After': z.string().openapi({ description: '
 
 export function jobRoutes(deps: JobRoutesDeps) {
   const { canceler, jobs, deliveries, publicUrl } = deps;
-  const list = createRoute({
-    method: 'get',
-    path: '/v1/jobs',
-    summary: 'List jobs, newest first',
-    request: { query: pageQuery('job') },
-    responses: { 200: json(pageOf(jobSchema), 'A page of jobs.'), ...problems(400) },
-  });
   const get = createRoute({
     method: 'get',
     path: '/v1/jobs/{id}',
@@ -72,13 +65,6 @@ export function jobRoutes(deps: JobRoutesDeps) {
   });
 
   return new OpenAPIHono<Env>({ defaultHook: onInvalid })
-    .openapi(list, async (c) => {
-      const { limit, cursor } = c.req.valid('query');
-      const page = await jobs.list(c.get('apiKey').accountId, { before: cursor, limit });
-      const last = page.length === limit ? page.at(-1) : undefined;
-      const items = page.map((job) => viewJob(job, publicUrl));
-      return c.json({ items, next_cursor: last === undefined ? null : encodeCursor(last.id) }, 200);
-    })
     .openapi(get, async (c) => {
       const found = await jobs.find(c.get('apiKey').accountId, c.req.valid('param').id);
       if (!found.ok) return problem(c, found);
