@@ -20,6 +20,7 @@ import { Completions } from '#jobs/completions.ts';
 import { DueRuns } from '#jobs/due-runs.ts';
 import { Endings } from '#jobs/endings.ts';
 import { JobEvents } from '#jobs/job-events.ts';
+import { JobLists } from '#jobs/job-lists.ts';
 import { JobQueries } from '#jobs/job-queries.ts';
 import type { JobTypes } from '#jobs/job-types.ts';
 import { JobWatch } from '#jobs/job-watch.ts';
@@ -244,6 +245,7 @@ function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts,
     ...shared,
     submitter: new Submitter({ ...parts, ...shared, keys, targets }),
     jobs: new JobQueries(db, polls),
+    lists: new JobLists(db),
     watch: parts.watch,
     polls,
     events: new JobEvents({ db, watch: parts.watch, onError }),

@@ -12,6 +12,7 @@ import { openApiDocument } from './openapi.ts';
 import { onError, problem } from './problem.ts';
 import { deliveryRoutes, endpointRoutes } from './routes/callbacks.ts';
 import { type CompletionRoutesDeps, completionRoutes } from './routes/completions.ts';
+import { type JobListRoutesDeps, jobListRoutes } from './routes/job-lists.ts';
 import { type JobRoutesDeps, jobRoutes } from './routes/jobs.ts';
 import { jobEventRoutes, type JobEventRoutesDeps } from './routes/job-events.ts';
 import { jobStatusRoutes, type JobStatusRoutesDeps } from './routes/job-status.ts';
@@ -21,7 +22,7 @@ import { type ClaimRoutesDeps, claimRoutes } from './routes/worker-claims.ts';
 import { type RunRoutesDeps, runRoutes } from './routes/worker-runs.ts';
 import type { Endpoints } from '#callbacks/endpoints.ts';
 
-type JobDeps = JobRoutesDeps & JobStatusRoutesDeps & JobEventRoutesDeps & SubmissionRoutesDeps;
+type JobDeps = JobRoutesDeps & JobListRoutesDeps & JobStatusRoutesDeps & JobEventRoutesDeps & SubmissionRoutesDeps;
 type WorkerDeps = ClaimRoutesDeps & RunRoutesDeps & CompletionRoutesDeps;
 
 export interface AppDeps extends Omit<JobDeps, 'renderJob'>, WorkerDeps {
@@ -56,6 +57,7 @@ export function createApp(deps: AppDeps) {
   app.use('/v1/*', authenticate(deps.keys));
   const renderJob = jobRenderer(deps.publicUrl);
   app.route('/', submissionRoutes({ ...deps, renderJob }));
+  app.route('/', jobListRoutes(deps));
   app.route('/', jobRoutes(deps));
   app.route('/', jobStatusRoutes({ ...deps, renderJob }));
   app.route('/', jobEventRoutes({ ...deps, renderJob }));
