@@ -15,12 +15,14 @@ import { CallbackTargets } from '#jobs/callback-targets.ts';
 import { Canceler } from '#jobs/cancel.ts';
 import { DueRuns } from '#jobs/due-runs.ts';
 import { Endings } from '#jobs/endings.ts';
+import { fireSchedules } from '#jobs/fire-schedules.ts';
 import { JobQueries } from '#jobs/job-queries.ts';
 import type { JobTypes } from '#jobs/job-types.ts';
 import { loadJobTypes } from '#jobs/load-config.ts';
 import { expireJobs, moveStrays, rescueRuns } from '#jobs/rescue.ts';
 import { ResultKeeper } from '#jobs/result-keeper.ts';
 import { Runner } from '#jobs/runner.ts';
+import { Schedules } from '#jobs/schedules.ts';
 import { Submitter } from '#jobs/submit.ts';
 import { dispatchWork } from '#jobs/work.ts';
 import { failed } from '#jobs/handler.ts';
@@ -175,6 +177,7 @@ function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared
     { name: 'rescue runs', ...patient, run: () => rescueRuns(rescue) },
     { name: 'rescue deliveries', ...patient, run: () => rescueDeliveries(upkeep) },
     { name: 'expire jobs', everyMs: 1000, run: () => expireJobs(rescue) },
+    { name: 'fire schedules', everyMs: 1000, run: () => fireSchedules(rescue, new Date()) },
     { name: 'move strays', everyMs: 60_000, run: () => moveStrays(rescue) },
     { name: 'forget idempotency keys', everyMs: 60_000, run: () => forgetKeys(upkeep) },
     { name: 'make partitions', everyMs: 3_600_000, run: () => makePartitions(upkeep) },
@@ -188,6 +191,7 @@ function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts,
   return createApp({
     ...shared,
     submitter: new Submitter({ ...parts, ...shared, keys, targets }),
+    schedules: new Schedules({ ...parts, ...shared, keys, targets }),
     jobs: new JobQueries(db),
     canceler: new Canceler({ ...parts, ...shared, signalCancel: (jobId) => parts.signals.cancel(jobId) }),
     deliveries: new DeliveryQueries(db),

@@ -12,10 +12,11 @@ import { onError, problem } from './problem.ts';
 import { deliveryRoutes, endpointRoutes } from './routes/callbacks.ts';
 import { type JobRoutesDeps, jobRoutes } from './routes/jobs.ts';
 import { type SubmissionRoutesDeps, submissionRoutes } from './routes/submissions.ts';
+import { type ScheduleRoutesDeps, scheduleRoutes } from './routes/schedules.ts';
 import { healthRoutes, jobTypeRoutes } from './routes/service.ts';
 import type { Endpoints } from '#callbacks/endpoints.ts';
 
-export interface AppDeps extends JobRoutesDeps, SubmissionRoutesDeps {
+export interface AppDeps extends JobRoutesDeps, SubmissionRoutesDeps, ScheduleRoutesDeps {
   readonly keys: ApiKeys;
   readonly types: JobTypes;
   readonly endpoints: Endpoints;
@@ -46,6 +47,7 @@ export function createApp(deps: AppDeps) {
   app.use('/v1/*', authenticate(deps.keys));
   app.route('/', submissionRoutes(deps));
   app.route('/', jobRoutes(deps));
+  app.route('/', scheduleRoutes(deps));
   app.route('/', endpointRoutes(deps));
   app.route('/', deliveryRoutes(deps.deliveries));
   app.route('/', jobTypeRoutes(deps.types));
