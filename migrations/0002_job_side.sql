@@ -50,11 +50,13 @@ CREATE TABLE "ringback"."run_queue" (
 	"deadline_at" timestamp (3) with time zone,
 	"cancel_requested_at" timestamp (3) with time zone,
 	"completion_hash" "bytea",
+	"upload_id" text,
 	CONSTRAINT "run_queue_pkey" PRIMARY KEY("account_id","job_id"),
 	CONSTRAINT "run_queue_state" CHECK (state IN ('delayed', 'ready', 'leased')),
 	CONSTRAINT "run_queue_held_by" CHECK (held_by IN ('runner', 'worker', 'backend')),
 	CONSTRAINT "run_queue_lease" CHECK (num_nulls(run_id, worker_id, held_by, lease_expires_at, deadline_at) = CASE WHEN state = 'leased' THEN 0 ELSE 5 END),
-	CONSTRAINT "run_queue_completion_held" CHECK (completion_hash IS NULL OR state = 'leased')
+	CONSTRAINT "run_queue_completion_held" CHECK (completion_hash IS NULL OR state = 'leased'),
+	CONSTRAINT "run_queue_upload_held" CHECK (upload_id IS NULL OR state = 'leased')
 );
 --> statement-breakpoint
 CREATE TABLE "ringback"."idempotency_keys" (

@@ -1,6 +1,7 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import type { Result } from '#domain/problem.ts';
 import { viewJob } from '#jobs/job-view.ts';
+import type { PollEstimate } from '#jobs/poll-estimate.ts';
 import type { SavedSchedule, Schedules } from '#jobs/schedules.ts';
 import type { Env } from '../env.ts';
 import { jsonBody } from '../middleware/json-body.ts';
@@ -13,6 +14,7 @@ import { onInvalid } from '../validation.ts';
 
 export interface ScheduleRoutesDeps {
   readonly schedules: Schedules;
+  readonly polls: Pick<PollEstimate, 'after'>;
   readonly publicUrl: string;
   readonly maxBodyBytes: number;
 }
@@ -21,7 +23,7 @@ const byId = { params: z.object({ id: idSchema('sch') }) };
 const location = z.object({ Location: z.string() });
 
 /** Jobs by the clock. */
-export function scheduleRoutes({ schedules, publicUrl, maxBodyBytes }: ScheduleRoutesDeps) {
+export function scheduleRoutes({ schedules, polls, publicUrl, maxBodyBytes }: ScheduleRoutesDeps) {
   const { create, list, get, change, remove, pause, resume, trigger } = routesFor(maxBodyBytes);
   const view = (saved: Result<SavedSchedule>) => {
     if (!saved.ok) return saved;
@@ -67,10 +69,11 @@ export function scheduleRoutes({ schedules, publicUrl, maxBodyBytes }: ScheduleR
       return resumed.ok ? c.json(resumed.value, 200) : problem(c, resumed);
     })
     .openapi(trigger, async (c) => {
-      const triggered = await schedules.trigger(c.get('apiKey').accountId, c.req.valid('param').id, new Date());
+      const now = new Date();
+      const triggered = await schedules.trigger(c.get('apiKey').accountId, c.req.valid('param').id, now);
       if (!triggered.ok) return problem(c, triggered);
       c.header('location', `/v1/jobs/${triggered.value.id}`);
-      c.header('retry-after', '1');
+      c.header('retry-after', String(polls.after(triggered.value, now)));
       return c.json(viewJob(triggered.value, publicUrl), 202);
     });
 }
@@ -149,7 +152,7 @@ function routesFor(maxBodyBytes: number) {
       responses: {
         202: {
           ...json(jobSchema, 'Accepted, as any submission.'),
-          headers: location.extend({ 'Retry-After': z.string().openapi({ description: 'Seconds.' }) }),
+          headers: location.extend({ 'Retry-After': z.string().openapi({ description: 'Seconds, estimated.' }) }),
         },
         ...problems(400, 404, 413, 422),
       },

@@ -167,6 +167,9 @@ export const jobTypeSchema = z
   .object({
     type: z.string(),
     description: z.string().optional(),
+    way: z
+      .enum(['inline', 'thread', 'backend', 'remote'])
+      .openapi({ description: 'Who does the work: the service itself, an HTTP back end, or remote workers.' }),
     timeout_ms: z.int(),
     max_runs: z.int(),
     input_schema: z.record(z.string(), z.unknown()).optional().openapi({ description: 'JSON Schema 2020-12.' }),

@@ -35,6 +35,8 @@ export const runQueue = ringback.table(
     cancelRequestedAt: moment('cancel_requested_at'),
     /** SHA-256 of the token with which a back end tells the end of its run. */
     completionHash: bytes('completion_hash'),
+    /** The upload that may store the run's result: of several the one that began last. */
+    uploadId: text('upload_id'),
   },
   (table) => [
     primaryKey({ name: 'run_queue_pkey', columns: [table.accountId, table.jobId] }),
@@ -56,5 +58,6 @@ export const runQueue = ringback.table(
       ),
     ),
     check('run_queue_completion_held', sql.raw("completion_hash IS NULL OR state = 'leased'")),
+    check('run_queue_upload_held', sql.raw("upload_id IS NULL OR state = 'leased'")),
   ],
 );

@@ -217,7 +217,14 @@ describe('in autumn, when the clocks show times twice,', () => {
       '*/10 * * * *',
       'Australia/Lord_Howe',
       ['2026-04-04T14:40Z', '2026-04-04T15:31Z'],
-      ['2026-04-04T14:40Z', '2026-04-04T14:50Z', '2026-04-04T15:00Z', '2026-04-04T15:10Z', '2026-04-04T15:20Z', '2026-04-04T15:30Z'],
+      [
+        '2026-04-04T14:40Z',
+        '2026-04-04T14:50Z',
+        '2026-04-04T15:00Z',
+        '2026-04-04T15:10Z',
+        '2026-04-04T15:20Z',
+        '2026-04-04T15:30Z',
+      ],
     ],
     // Sydney, 5 April 2026: from 03:00 (+11:00) back to 02:00 (+10:00) at 16:00Z the day before.
     [
@@ -266,7 +273,12 @@ type Wants = (hour: number, minute: number) => boolean;
  * When somebody would act who looks at the clock every minute, and wants to act whenever it shows certain times. For named
  * hours: only the first time that it shows them, and also when it has jumped past one.
  */
-function watch(timeZone: string, [from, until]: readonly [number, number], wants: Wants, namesHours: boolean): number[] {
+function watch(
+  timeZone: string,
+  [from, until]: readonly [number, number],
+  wants: Wants,
+  namesHours: boolean,
+): number[] {
   const clock = wallClock(timeZone);
   const found: number[] = [];
   let latest = Number.POSITIVE_INFINITY;
@@ -316,13 +328,16 @@ const EXPRESSIONS: ReadonlyArray<[string, Wants, boolean]> = [
 describe.each(CHANGES)('around the change of %s at %s', (timeZone, change) => {
   const from = Date.parse(change) - 10 * 60 * MINUTE;
   const until = Date.parse(change) + 10 * 60 * MINUTE;
-  test.each(EXPRESSIONS)('%s comes when somebody who watches the clock would say so', (expression, wants, namesHours) => {
-    const read = cron(expression, timeZone);
-    const watched = watch(timeZone, [from, until], wants, namesHours);
-    const found = nextTimes(read, new Date(from - 1), watched.length + 1).map((time) => time.getTime());
-    expect(found.filter((time) => time < until)).toEqual(watched);
-    expect(found.at(-1)).toBeGreaterThanOrEqual(until);
-  });
+  test.each(EXPRESSIONS)(
+    '%s comes when somebody who watches the clock would say so',
+    (expression, wants, namesHours) => {
+      const read = cron(expression, timeZone);
+      const watched = watch(timeZone, [from, until], wants, namesHours);
+      const found = nextTimes(read, new Date(from - 1), watched.length + 1).map((time) => time.getTime());
+      expect(found.filter((time) => time < until)).toEqual(watched);
+      expect(found.at(-1)).toBeGreaterThanOrEqual(until);
+    },
+  );
 
   test('whatever the moment, the next time is the first of those that follow it', () => {
     for (const [expression] of EXPRESSIONS) {

@@ -6,7 +6,9 @@ const NEW_YEAR = new Date('2026-01-01T00:00:00.000Z');
 
 /** The next times in UTC after the first moment of 2026, a Thursday. */
 function times(expression: string, count: number): string[] {
-  return nextTimes(accepted(parseCron(expression, 'UTC')), NEW_YEAR, count).map((time) => time.toISOString().slice(0, 16));
+  return nextTimes(accepted(parseCron(expression, 'UTC')), NEW_YEAR, count).map((time) =>
+    time.toISOString().slice(0, 16),
+  );
 }
 
 describe('the times of', () => {
