@@ -19,6 +19,7 @@ import { Canceler } from '#jobs/cancel.ts';
 import { Completions } from '#jobs/completions.ts';
 import { DueRuns } from '#jobs/due-runs.ts';
 import { Endings } from '#jobs/endings.ts';
+import { fireSchedules } from '#jobs/fire-schedules.ts';
 import { JobEvents } from '#jobs/job-events.ts';
 import { JobLists } from '#jobs/job-lists.ts';
 import { JobQueries } from '#jobs/job-queries.ts';
@@ -32,6 +33,7 @@ import { ResultKeeper } from '#jobs/result-keeper.ts';
 import { RunReports } from '#jobs/run-reports.ts';
 import type { Work } from '#jobs/run-work.ts';
 import { Runner } from '#jobs/runner.ts';
+import { Schedules } from '#jobs/schedules.ts';
 import { Submitter } from '#jobs/submit.ts';
 import { ThreadPool } from '#jobs/thread-pool.ts';
 import { TypeStats } from '#jobs/type-stats.ts';
@@ -225,6 +227,7 @@ function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared
     { name: 'rescue runs', ...patient, run: () => rescueRuns(rescue) },
     { name: 'rescue deliveries', ...patient, run: () => rescueDeliveries(upkeep) },
     { name: 'expire jobs', everyMs: 1000, run: () => expireJobs(rescue) },
+    { name: 'fire schedules', everyMs: 1000, run: () => fireSchedules(rescue, new Date()) },
     { name: 'move strays', everyMs: 60_000, run: () => moveStrays(rescue) },
     { name: 'forget idempotency keys', everyMs: 60_000, run: () => forgetKeys(upkeep) },
     { name: 'make partitions', everyMs: 3_600_000, run: () => makePartitions(upkeep) },
@@ -244,6 +247,7 @@ function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts,
   return createApp({
     ...shared,
     submitter: new Submitter({ ...parts, ...shared, keys, targets }),
+    schedules: new Schedules({ ...parts, ...shared, keys, targets }),
     jobs: new JobQueries(db, polls),
     lists: new JobLists(db),
     watch: parts.watch,

@@ -17,6 +17,7 @@ import { type JobRoutesDeps, jobRoutes } from './routes/jobs.ts';
 import { jobEventRoutes, type JobEventRoutesDeps } from './routes/job-events.ts';
 import { jobStatusRoutes, type JobStatusRoutesDeps } from './routes/job-status.ts';
 import { type SubmissionRoutesDeps, submissionRoutes } from './routes/submissions.ts';
+import { type ScheduleRoutesDeps, scheduleRoutes } from './routes/schedules.ts';
 import { healthRoutes, jobTypeRoutes } from './routes/service.ts';
 import { type ClaimRoutesDeps, claimRoutes } from './routes/worker-claims.ts';
 import { type RunRoutesDeps, runRoutes } from './routes/worker-runs.ts';
@@ -25,7 +26,7 @@ import type { Endpoints } from '#callbacks/endpoints.ts';
 type JobDeps = JobRoutesDeps & JobListRoutesDeps & JobStatusRoutesDeps & JobEventRoutesDeps & SubmissionRoutesDeps;
 type WorkerDeps = ClaimRoutesDeps & RunRoutesDeps & CompletionRoutesDeps;
 
-export interface AppDeps extends Omit<JobDeps, 'renderJob'>, WorkerDeps {
+export interface AppDeps extends Omit<JobDeps, 'renderJob'>, WorkerDeps, ScheduleRoutesDeps {
   readonly keys: ApiKeys;
   readonly types: JobTypes;
   readonly endpoints: Endpoints;
@@ -61,6 +62,7 @@ export function createApp(deps: AppDeps) {
   app.route('/', jobRoutes(deps));
   app.route('/', jobStatusRoutes({ ...deps, renderJob }));
   app.route('/', jobEventRoutes({ ...deps, renderJob }));
+  app.route('/', scheduleRoutes(deps));
   app.route('/', endpointRoutes(deps));
   app.route('/', deliveryRoutes(deps.deliveries));
   app.route('/', jobTypeRoutes(deps.types));

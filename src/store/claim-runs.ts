@@ -152,7 +152,8 @@ async function take(sql: Connection, claim: RunClaim): Promise<Claimed> {
     SELECT
       account_id AS "accountId", id, type, status, input, output, error, progress, metadata, priority,
       timeout_ms AS "timeoutMs", retry, run_at AS "runAt", expires_at AS "expiresAt", schedule_id AS "scheduleId",
-      result_run_id AS "resultRunId", result_type AS "resultType", result_bytes AS "resultBytes",
+      scheduled_for AS "scheduledFor", result_run_id AS "resultRunId", result_type AS "resultType",
+      result_bytes AS "resultBytes",
       result_sha256 AS "resultSha256", callback_endpoint_id AS "callbackEndpointId", callback_url AS "callbackUrl",
       callback_events AS "callbackEvents", run_count AS "runCount", failure_count AS "failureCount", sequence,
       created_at AS "createdAt", updated_at AS "updatedAt", started_at AS "startedAt", run_id AS "runId",

@@ -75,6 +75,7 @@ export function claimedJob(more: Partial<ClaimedJob> = {}): ClaimedJob {
     runAt: null,
     expiresAt: null,
     scheduleId: null,
+    scheduledFor: null,
     resultRunId: null,
     resultType: null,
     resultBytes: null,
