@@ -35,6 +35,7 @@ export const PROBLEMS = {
   expectation_failed: { status: 417, title: 'The Expect header cannot be met' },
   invalid_body: { status: 422, title: 'The body does not have the right shape' },
   invalid_input: { status: 422, title: 'The input does not fit the job type' },
+  invalid_output: { status: 422, title: 'The output does not fit the job type' },
   invalid_callback_url: { status: 422, title: 'The callback URL cannot be used' },
   invalid_schedule: { status: 422, title: 'The schedule cannot be used' },
   idempotency_key_reused: { status: 422, title: 'The key was used for another payload' },

@@ -16,7 +16,8 @@ export interface HttpServer {
 /** Takes the port, so that the address is known before anything is told of it. */
 export async function listen({ host, port }: { host: string; port: number }): Promise<HttpServer> {
   const server = createServer({
-    requestTimeout: 60_000,
+    // The largest result there may be, over a slow line.
+    requestTimeout: 600_000,
     headersTimeout: 20_000,
     keepAliveTimeout: 65_000,
     // Checked below instead: Node's own answer has no body.

@@ -2,7 +2,7 @@ import type { AccountId, JobId } from '#domain/ids.ts';
 import { isFinal } from '#domain/job.ts';
 import { type Result, refuse } from '#domain/problem.ts';
 import type { Database } from '#store/database.ts';
-import { findJob, listJobs, listRuns, type RunRecord } from '#store/job-reads.ts';
+import { findJob, listRuns, type RunRecord } from '#store/job-reads.ts';
 import type { JobRecord } from '#store/jobs.ts';
 import type { PollEstimate } from './poll-estimate.ts';
 
@@ -22,10 +22,6 @@ export class JobQueries {
   async find(accountId: AccountId, id: JobId): Promise<Result<JobRecord>> {
     const job = await findJob(this.#db, accountId, id);
     return job === undefined ? refuse('job_not_found', `There is no job ${id}.`) : { ok: true, value: job };
-  }
-
-  list(accountId: AccountId, page: { before: JobId | undefined; limit: number }): Promise<JobRecord[]> {
-    return listJobs(this.#db, accountId, page);
   }
 
   /** The output itself. Refuses while there is none yet, and when there will be none. */

@@ -26,10 +26,19 @@ export class ResultKeeper {
     this.#limits = limits;
   }
 
+  get maxBytes(): number {
+    return this.#limits.maxBytes;
+  }
+
+  /** True for JSON that stands in the job itself. */
+  fitsInline(text: string): boolean {
+    return Buffer.byteLength(text) <= this.#limits.inlineBytes;
+  }
+
   /** Never rejects. What is stored is the job's only once the run has ended well; until then nobody can see it. */
   async keep(key: ResultKey, outcome: HandlerOutcome, signal: AbortSignal): Promise<KeptOutcome> {
     if (outcome.kind !== 'value' && outcome.kind !== 'file') return outcome;
-    if (outcome.kind === 'value' && Buffer.byteLength(outcome.text) <= this.#limits.inlineBytes)
+    if (outcome.kind === 'value' && this.fitsInline(outcome.text))
       return { kind: 'succeeded', outputText: outcome.text, result: null };
     const { contentType, body } =
       outcome.kind === 'file' ? outcome : { contentType: 'application/json', body: [Buffer.from(outcome.text)] };
@@ -44,12 +53,14 @@ export class ResultKeeper {
 
   /**
    * Cuts a body into chunks and stores them as they come.
+   * @param insert stores one chunk; throwing ends it all
    * @throws ResultTooLargeError, the signal's reason, or what the body or the database throws
    */
   async store(
     key: ResultKey,
     body: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
     signal: AbortSignal,
+    insert = (number: number, bytes: Uint8Array): Promise<void> => insertChunk(this.#db.sql, key, number, bytes),
   ): Promise<Omit<StoredResult, 'contentType'>> {
     const hash = createHash('sha256');
     const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
@@ -66,11 +77,11 @@ export class ResultKeeper {
         filled += taken;
         offset += taken;
         if (filled < CHUNK_BYTES) continue;
-        await insertChunk(this.#db.sql, key, number++, chunk);
+        await insert(number++, chunk);
         filled = 0;
       }
     }
-    if (filled > 0 || number === 0) await insertChunk(this.#db.sql, key, number, chunk.subarray(0, filled));
+    if (filled > 0 || number === 0) await insert(number, chunk.subarray(0, filled));
     return { bytes, sha256: hash.digest('hex') };
   }
 }

@@ -49,6 +49,8 @@ export function decideRunEnd(job: JobRecord, outcome: RunOutcome, context: RunEn
       };
     }
     case 'released':
+      // Nobody needs the run that would follow.
+      if (job.cancelRequestedAt !== null) return decideRunEnd(job, { kind: 'canceled' }, context);
       return { ...again(job, null, context), runStatus: 'released' };
     case 'canceled':
       return { ...over(job, 'canceled', CANCELED, context), ...ifRun(job, 'canceled', CANCELED) };

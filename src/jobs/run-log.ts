@@ -5,17 +5,37 @@ import type { LogLine } from '#store/job-logs.ts';
 const WRITE_EVERY_MS = 250;
 const WRITE_AT_LINES = 200;
 /** Of one run. What a handler says beyond is counted, not kept: a log must not outgrow the work. */
-const MAX_LINES = 10_000;
+export const MAX_LINES = 10_000;
 const MAX_MESSAGE = 4000;
 const MAX_FIELDS = 16_384;
 /** Positions of one run. */
 const RUN_STRIDE = 1_000_000;
 
+/** A line as it is stored: the `count`th of a run. Nonsense is made sense of: a log line is no reason to fail a run. */
+export function toLogLine(
+  runNumber: number,
+  count: number,
+  said: { readonly level: JobLogLevel; readonly message: unknown; readonly fields?: unknown },
+): LogLine {
+  return {
+    position: runNumber * RUN_STRIDE + count,
+    level: LOG_LEVELS.includes(said.level) ? said.level : 'info',
+    message: textOf(said.message),
+    fields: fieldsOf(said.fields),
+    createdAt: new Date(),
+  };
+}
+
+/** How many lines a run's log has whose last one stands there. */
+export function countOfLines(runNumber: number, lastPosition: number | null): number {
+  return lastPosition === null ? 0 : lastPosition - runNumber * RUN_STRIDE;
+}
+
 /** A run's log: lines are gathered for a moment and written together, in their order, the last ones before the run ends. */
 export class RunLog {
   readonly #write: (lines: readonly LogLine[]) => Promise<unknown>;
   readonly #onError: (error: unknown) => void;
-  readonly #start: number;
+  readonly #runNumber: number;
   #count = 0;
   #dropped = 0;
   #waiting: LogLine[] = [];
@@ -28,18 +48,17 @@ export class RunLog {
     write: (lines: readonly LogLine[]) => Promise<unknown>,
     onError: (error: unknown) => void,
   ) {
-    this.#start = runNumber * RUN_STRIDE;
+    this.#runNumber = runNumber;
     this.#write = write;
     this.#onError = onError;
   }
 
-  /** Nonsense is made sense of: a log line is no reason to fail a run. */
   add(level: JobLogLevel, message: unknown, fields?: unknown): void {
     if (this.#count >= MAX_LINES) {
       this.#dropped += 1;
       return;
     }
-    this.#push(LOG_LEVELS.includes(level) ? level : 'info', message, fields);
+    this.#push(level, message, fields);
     if (this.#waiting.length >= WRITE_AT_LINES) this.#flush();
     else this.#timer ??= setTimeout(() => this.#flush(), WRITE_EVERY_MS);
   }
@@ -52,15 +71,8 @@ export class RunLog {
   }
 
   #push(level: JobLogLevel, message: unknown, fields?: unknown): void {
-    const text = textOf(message);
     this.#count += 1;
-    this.#waiting.push({
-      position: this.#start + this.#count,
-      level,
-      message: text,
-      fields: fieldsOf(fields),
-      createdAt: new Date(),
-    });
+    this.#waiting.push(toLogLine(this.#runNumber, this.#count, { level, message, fields }));
   }
 
   #flush(): void {

@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, getTableColumns, lt, sql } from 'drizzle-orm';
+import { and, asc, eq, getTableColumns, sql } from 'drizzle-orm';
 import type { AccountId, JobId } from '#domain/ids.ts';
 import type { Database } from './database.ts';
 import type { JobRecord } from './jobs.ts';
@@ -47,20 +47,6 @@ export async function findChangedJobs({ sql: query }: Database, seen: readonly S
     WHERE seen."jobId" LIKE 'job\\_%' -- FEW_ROWS: see database.ts
       AND (job.sequence IS DISTINCT FROM seen.sequence OR job.updated_at IS DISTINCT FROM seen."updatedAt")`;
   return changed.map(({ jobId }) => jobId);
-}
-
-/** Newest first; `before` is the last id of the page before. Ids sort by time, so `jobs_pkey` serves it, backwards. */
-export async function listJobs(
-  { orm }: Database,
-  accountId: AccountId,
-  page: { before: JobId | undefined; limit: number },
-): Promise<JobRecord[]> {
-  return orm
-    .select(columns)
-    .from(jobs)
-    .where(and(eq(jobs.accountId, accountId), page.before === undefined ? undefined : lt(jobs.id, page.before)))
-    .orderBy(desc(jobs.id))
-    .limit(page.limit);
 }
 
 export type RunRecord = Readonly<typeof jobRuns.$inferSelect>;

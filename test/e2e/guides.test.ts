@@ -62,3 +62,9 @@ test('handlers.md: the job is run, reports, logs, and fails as it says', async (
   const lines = await database.sql`SELECT level, message, fields FROM ringback.job_logs WHERE job_id = ${id}`;
   expect([...lines]).toEqual([{ level: 'info', message: 'building', fields: { pages: 3, run: 1 } }]);
 });
+
+test('threads.md: the job is computed in a thread, while the API answers', async () => {
+  const service = await serviceOf('threads');
+  const id = await submit(service, bodyOf(block('threads', 'sh')));
+  expect(await endOf(service, id)).toMatchObject({ status: 'succeeded', output: { count: 9592 } });
+});
