@@ -13,6 +13,7 @@ import { createSender } from '#egress/send.ts';
 import { createApp } from '#http/app.ts';
 import { listen } from '#http/server.ts';
 import { RunningLimits } from '#jobs/account-limits.ts';
+import { Admission } from '#jobs/admission.ts';
 import { backendWork } from '#jobs/backend-work.ts';
 import { CallbackTargets } from '#jobs/callback-targets.ts';
 import { Canceler } from '#jobs/cancel.ts';
@@ -28,6 +29,7 @@ import { JobWatch } from '#jobs/job-watch.ts';
 import { loadJobTypes } from '#jobs/load-config.ts';
 import { RemoteWorkers } from '#jobs/remote-workers.ts';
 import { PollEstimate } from '#jobs/poll-estimate.ts';
+import { QueueDepth } from '#jobs/queue-depth.ts';
 import { expireJobs, moveStrays, rescueRuns } from '#jobs/rescue.ts';
 import { ResultKeeper } from '#jobs/result-keeper.ts';
 import { RunReports } from '#jobs/run-reports.ts';
@@ -243,10 +245,14 @@ function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts,
   const { db, guard } = parts;
   const targets = new CallbackTargets({ db, guard });
   const onError = (error: unknown) => log.error({ err: error }, 'waiting');
+  const { submissionsPerSecond: perSecond, maxPending } = config.accountLimits;
+  const depth = new QueueDepth({ db, max: config.maxQueued, onError });
+  const admission = new Admission({ db, defaults: { perSecond, maxPending }, depth, onError });
   const polls = new PollEstimate({ db, types: shared.types, onError });
   return createApp({
     ...shared,
-    submitter: new Submitter({ ...parts, ...shared, keys, targets }),
+    submitter: new Submitter({ ...parts, ...shared, keys, targets, admission }),
+    admission,
     schedules: new Schedules({ ...parts, ...shared, keys, targets }),
     jobs: new JobQueries(db, polls),
     lists: new JobLists(db),

@@ -69,14 +69,14 @@ function remainingMs(job: PendingJob, { runMs, queueMs }: Outlook, now: Date): n
     const left = runMs - (now.getTime() - runningSince.getTime());
     return left > 0 ? left : overdue(-left);
   }
-  const dueAt = dueAtOf(job);
-  const untilDueMs = Math.max(0, dueAt.getTime() - now.getTime());
-  if (runMs === null || queueMs === null) return untilDueMs + untold(dueAt, now);
+  const appointment = job.nextRunAt ?? job.runAt ?? now;
+  const untilDueMs = Math.max(0, appointment.getTime() - now.getTime());
+  if (runMs === null || queueMs === null) return untilDueMs + untold(dueAtOf(job), now);
   return untilDueMs + queueMs + runMs;
 }
 
-/** When a job that waits is, or was, due. */
-export function dueAtOf({ createdAt, runAt, nextRunAt }: PendingJob): Date {
+/** When a job that waits is, or was, due. Without an appointment, when it was made: by the clock of whoever made it. */
+export function dueAtOf({ createdAt, runAt, nextRunAt }: Omit<PendingJob, 'runningSince'>): Date {
   return nextRunAt ?? runAt ?? createdAt;
 }
 

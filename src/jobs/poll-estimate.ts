@@ -56,7 +56,7 @@ export class PollEstimate {
     const runMs = this.#snapshot.runMs.get(job.type) ?? null;
     const pending = { ...job, runningSince: job.runId === null ? null : job.runStartedAt };
     const pool = this.#snapshot.pools.get(poolOf(this.#types, job.type));
-    const queueMs = pool === undefined ? 0 : queueTimeMs(pool, job.accountId, dueAtOf(pending));
+    const queueMs = pool === undefined ? 0 : queueTimeMs(pool, job.accountId, dueAtOf(job));
     return pollAfterSeconds(pending, { runMs, queueMs }, now);
   }
 

@@ -1,7 +1,9 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
+import type { Context } from 'hono';
 import type { AccountId } from '#domain/ids.ts';
 import { isFinal, type JobStatus } from '#domain/job.ts';
 import { type Result, refuse } from '#domain/problem.ts';
+import type { Admission, RateLimit } from '#jobs/admission.ts';
 import type { IdempotentRequest } from '#jobs/idempotency.ts';
 import type { JobWatch } from '#jobs/job-watch.ts';
 import type { PollEstimate } from '#jobs/poll-estimate.ts';
@@ -19,6 +21,7 @@ import { onInvalid, refusalOfIssues } from '../validation.ts';
 
 export interface SubmissionRoutesDeps {
   readonly submitter: Submitter;
+  readonly admission: Pick<Admission, 'rateLimit'>;
   readonly maxBodyBytes: number;
   readonly watch: JobWatch;
   readonly polls: Pick<PollEstimate, 'after'>;
@@ -52,7 +55,14 @@ const acceptedHeaders = z.object({
 });
 const retryAfter = z.object({ 'Retry-After': z.string().openapi({ description: 'Seconds, estimated.' }) });
 
-export function submissionRoutes({ submitter, maxBodyBytes, watch, polls, renderJob }: SubmissionRoutesDeps) {
+export function submissionRoutes({
+  submitter,
+  admission,
+  maxBodyBytes,
+  watch,
+  polls,
+  renderJob,
+}: SubmissionRoutesDeps) {
   const submit = createRoute({
     method: 'post',
     path: '/v1/jobs',
@@ -71,7 +81,7 @@ export function submissionRoutes({ submitter, maxBodyBytes, watch, polls, render
         ...json(jobSchema, 'Accepted: it cannot be lost any more.'),
         headers: acceptedHeaders.extend(retryAfter.shape),
       },
-      ...problems(400, 404, 409, 413, 415, 422),
+      ...problems(400, 404, 409, 413, 415, 422, 429),
     },
   });
   const submitBatch = createRoute({
@@ -81,7 +91,7 @@ export function submissionRoutes({ submitter, maxBodyBytes, watch, polls, render
     description: 'Each stands for itself: some may be accepted and others refused. In the order of the request.',
     middleware: [jsonBody(maxBodyBytes * BATCH_FACTOR)] as const,
     request: { body: { required: true, content: { 'application/json': { schema: batchSchema } } } },
-    responses: { 207: json(batchResultSchema, 'What became of each.'), ...problems(400, 413, 415, 422) },
+    responses: { 207: json(batchResultSchema, 'What became of each.'), ...problems(400, 413, 415, 422, 429) },
   });
 
   return new OpenAPIHono<Env>({ defaultHook: onInvalid })
@@ -91,6 +101,7 @@ export function submissionRoutes({ submitter, maxBodyBytes, watch, polls, render
       if (!request.ok) return problem(c, request);
       const { accountId } = c.get('apiKey');
       const accepted = await submitter.submit(accountId, submission, request.value);
+      tellLimits(c, admission.rateLimit(accountId));
       if (!accepted.ok) return problem(c, accepted);
       const { id, type, body, replayed } = accepted.value;
       const wait = preferredWait(c.req.header('prefer'));
@@ -111,6 +122,7 @@ export function submissionRoutes({ submitter, maxBodyBytes, watch, polls, render
       const { accountId } = c.get('apiKey');
       const { items } = c.req.valid('json');
       const results = await Promise.all(items.map((item) => submitItem(submitter, accountId, item)));
+      tellLimits(c, admission.rateLimit(accountId));
       return c.body(`{"items":[${results.map(renderItem).join(',')}]}`, 207, {
         'content-type': 'application/json',
       }) as never;
@@ -126,6 +138,13 @@ function withSecret(body: string, first: string): string {
   if (!first.includes('"signing_secret"')) return body;
   const { callback } = JSON.parse(first) as { callback?: object };
   return JSON.stringify({ ...(JSON.parse(body) as object), ...(callback && { callback }) });
+}
+
+/** What an account with a rate has left of it (draft-ietf-httpapi-ratelimit-headers). */
+function tellLimits(c: Context, limit: RateLimit | undefined): void {
+  if (limit === undefined) return;
+  c.header('ratelimit-policy', `"submissions";q=${Math.max(1, Math.floor(limit.perSecond))};w=1`);
+  c.header('ratelimit', `"submissions";r=${limit.remaining};t=${limit.resetSeconds}`);
 }
 
 function idempotentRequest(header: string | undefined, submission: Submission): Result<IdempotentRequest | undefined> {

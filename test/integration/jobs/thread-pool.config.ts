@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { threadId } from 'node:worker_threads';
 import { z } from 'zod';
 import {
@@ -70,6 +71,7 @@ const UNSERIALISABLE: Record<string, () => unknown> = {
 
 const calling = [
   job('call.echo', ({ input }) => input),
+  job<string>('call.exists', ({ input }) => existsSync(input)),
   job('call.where', () => ({ threadId, calls: ++calls })),
   job('call.context', ({ job: { id, type, accountId }, run }) => ({ id, type, accountId, run })),
   defineJob({
@@ -98,10 +100,13 @@ const reporting = [
     log('info', { toString: () => 'an object' } as never, { at: new Date(0), n: 10n });
     log('info', 'fields', { at: new Date(0) });
   }),
+  /** Cell 0: it has started. Cell 1: begins it. Cell 2: lines so far. */
   job<Int32Array>('report.flood', ({ input: cells, log }) => {
+    count(cells, 0);
+    spinUntil(() => Atomics.load(cells, 1) === 1);
     for (let n = 0; n < 5000; n += 1) {
       log('info', String(n));
-      count(cells, 0);
+      count(cells, 2);
     }
   }),
   job<Int32Array>('report.late', ({ input: cells, log }) => {
@@ -133,10 +138,10 @@ const stopping = [
     spinUntil(() => Atomics.load(cells, 0) === 2);
     return threadId;
   }),
-  /** Native code that JavaScript cannot be stopped in: a child process that waits for a file. */
-  job<{ cells: Int32Array; file: string }>('stop.child', ({ input: { cells, file } }) => {
-    count(cells, 0);
-    execFileSync('sh', ['-c', 'n=0; until [ -e "$0" ] || [ $n -ge 200 ]; do n=$((n+1)); sleep 0.1; done', file]);
+  /** Native code that no thread can be stopped in: a child process that writes a file, waits for one, writes another. */
+  job<Record<'begun' | 'go' | 'gone', string>>('stop.child', ({ input: { begun, go, gone } }) => {
+    const script = ': > "$0"; n=0; until [ -e "$1" ] || [ $n -ge 200 ]; do n=$((n+1)); sleep 0.1; done; : > "$2"';
+    execFileSync('sh', ['-c', script, begun, go, gone]);
   }),
 ];
 

@@ -80,6 +80,12 @@ async function temporaryDirectory(): Promise<string> {
   return directory;
 }
 
+/** The files that say that the child of `stop.child` has begun, end it, and say that it has ended. */
+async function childFiles(): Promise<Record<'begun' | 'go' | 'gone', string>> {
+  const directory = await temporaryDirectory();
+  return { begun: join(directory, 'begun'), go: join(directory, 'go'), gone: join(directory, 'gone') };
+}
+
 describe('a handler in a thread', () => {
   test('is called with its input and context, in a thread that keeps for later calls what it has loaded', async () => {
     const pool = openPool();
@@ -172,13 +178,13 @@ describe('what a handler reports', () => {
   test('waits in the thread, not in memory, while the parent does not listen', async () => {
     const cells = sharedCells();
     const reported: Reported[] = [];
-    const pool = openPool();
-    await call(pool, 'call.echo');
-    const flooded = call(pool, 'report.flood', cells, { to: reported });
-    await reaches(cells, 0, 900);
-    // This thread stands still now: a flood that nobody stops would have reached its 5000 long before the end of it.
-    Atomics.wait(cells, 3, 0, 200);
-    expect(Atomics.load(cells, 0)).toBeLessThan(2500);
+    const flooded = call(openPool(), 'report.flood', cells, { to: reported });
+    await reaches(cells, 0, 1);
+    Atomics.store(cells, 1, 1);
+    // This thread stands still, the other should: after its thousandth line it waits for the first to be taken.
+    while (Atomics.load(cells, 2) < 999) Atomics.wait(cells, 2, Atomics.load(cells, 2), 1000);
+    Atomics.wait(cells, 2, 999, 100);
+    expect(Atomics.load(cells, 2)).toBe(999);
     await flooded;
     expect(reported.map(([, , text]) => text)).toEqual(Array.from({ length: 5000 }, (_, n) => String(n)));
   });
@@ -342,20 +348,19 @@ describe('a call whose signal aborts', () => {
   });
 
   test('gives up its place only when its thread is gone: native code cannot be stopped', async () => {
-    const file = join(await temporaryDirectory(), 'go');
-    const cells = sharedCells();
+    const child = await childFiles();
     const abort = new AbortController();
     const pool = openPool({ graceMs: 1 });
-    const stuck = call(pool, 'stop.child', { cells, file }, abort);
-    await reaches(cells, 0, 1);
+    const stuck = call(pool, 'stop.child', child, abort);
+    await eventually(() => access(child.begun));
     abort.abort(timedOut());
     expect(await stuck).toEqual(failure(expect.stringContaining('did not stop within 1 ms')));
-    const ended: string[] = [];
-    const next = call(pool, 'call.echo', 1).then((outcome) => (ended.push('next'), valueOf(Promise.resolve(outcome))));
-    for (let turns = 0; turns < 50; turns += 1) await nextTurn();
-    expect(ended).toEqual([]);
-    await writeFile(file, '');
-    expect(await next).toBe(1);
+    const next = call(pool, 'call.exists', child.gone);
+    // The next call would be over by now, had it started: these started later and did as much.
+    await call(openPool(), 'call.echo');
+    await call(openPool(), 'call.echo');
+    await writeFile(child.go, '');
+    expect(await valueOf(next)).toBe(true);
   });
 });
 
@@ -606,13 +611,14 @@ describe('a pool that is closed', () => {
   });
 
   test('does not wait for what cannot be ended', async () => {
-    const file = join(await temporaryDirectory(), 'go');
-    const cells = sharedCells();
+    const child = await childFiles();
     const pool = openPool({ graceMs: 1 });
-    const stuck = call(pool, 'stop.child', { cells, file });
-    await reaches(cells, 0, 1);
+    const stuck = call(pool, 'stop.child', child);
+    await eventually(() => access(child.begun));
     await pool.close();
-    await stuck;
-    await writeFile(file, '');
+    await expect(access(child.gone)).rejects.toThrow('ENOENT');
+    expect(await stuck).toEqual(failure(expect.stringContaining('The worker is shutting down.')));
+    await writeFile(child.go, '');
+    await eventually(() => access(child.gone));
   });
 });

@@ -12,7 +12,7 @@ import {
 import { insertLogLines } from '#store/job-logs.ts';
 import { endRuns, insertJobs, type NewJob, setProgress } from '#store/jobs.ts';
 import { findExpiredJobs, findLapsedRuns, promoteDue, renewLeases, requestCancel } from '#store/run-queue.ts';
-import { buffersTouched, buffersTouchedBy, withoutAutovacuum } from '../../support/buffers.ts';
+import { buffersTouchedBy, withoutAutovacuum } from '../../support/buffers.ts';
 import { useDatabase } from '../../support/database.ts';
 import {
   finalEvent,

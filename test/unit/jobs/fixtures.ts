@@ -91,6 +91,8 @@ export function claimedJob(more: Partial<ClaimedJob> = {}): ClaimedJob {
     startedAt: MINUTE_AGO,
     runId: newId('run', MINUTE_AGO.getTime()),
     runStartedAt: MINUTE_AGO,
+    leaseExpiresAt: NOW,
+    deadlineAt: NOW,
     workerId: newId('wrk', 0),
     nextRunAt: null,
     cancelRequestedAt: null,
