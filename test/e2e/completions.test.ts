@@ -63,9 +63,10 @@ const nextCall = () =>
   });
 
 /** Without an API key. */
-async function tell(url: string, body: unknown, method = 'POST', type = 'application/json') {
-  const sent = body instanceof Uint8Array || typeof body === 'string' ? body : JSON.stringify(body);
-  const response = await fetch(url, { method, body: sent as BodyInit, headers: { 'content-type': type } });
+async function tell(url: string, body: unknown, method: 'POST' | 'PUT' = 'POST', type = 'application/json') {
+  const sent = body instanceof Buffer || typeof body === 'string' ? body : JSON.stringify(body);
+  // oxlint-disable-next-line unicorn/no-invalid-fetch-options -- never a GET
+  const response = await fetch(url, { method, body: sent, headers: { 'content-type': type } });
   const answered = await response.text();
   const json = answered === '' ? undefined : JSON.parse(answered);
   return { status: response.status, headers: response.headers, text: answered, json };
