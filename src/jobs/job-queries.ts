@@ -4,6 +4,7 @@ import { type Result, refuse } from '#domain/problem.ts';
 import type { Database } from '#store/database.ts';
 import { findJob, listRuns, type RunRecord } from '#store/job-reads.ts';
 import type { JobRecord } from '#store/jobs.ts';
+import { refuseMissing } from './missing-job.ts';
 
 export type { RunRecord };
 export type CurrentRun = Pick<RunRecord, 'id' | 'number' | 'startedAt' | 'workerId'>;
@@ -18,7 +19,7 @@ export class JobQueries {
 
   async find(accountId: AccountId, id: JobId): Promise<Result<JobRecord>> {
     const job = await findJob(this.#db, accountId, id);
-    return job === undefined ? refuse('job_not_found', `There is no job ${id}.`) : { ok: true, value: job };
+    return job === undefined ? refuseMissing(this.#db, accountId, id) : { ok: true, value: job };
   }
 
   /** The output itself. Refuses while there is none yet, and when there will be none. */

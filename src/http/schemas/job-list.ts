@@ -13,15 +13,18 @@ function several<T extends string>(item: z.ZodType<T, string>, most: number) {
 }
 
 const status = z.enum(JOB_STATUSES, `must be one of ${JOB_STATUSES.join(', ')}`);
-const typeName = z.string().min(1).max(100).regex(/^[\x21-\x7e]+$/, 'must be the name of a job type');
+const typeName = z
+  .string()
+  .min(1)
+  .max(100)
+  .regex(/^[\x21-\x7e]+$/, 'must be the name of a job type');
 
 /** Before 1970 is as good as 1970: no job is older. */
 const moment = z.iso
   .datetime({ offset: true, error: 'must be a time such as 2026-01-31T12:00:00Z' })
   .transform((text) => new Date(Math.max(0, Date.parse(text))));
 
-const time = (description: string) =>
-  moment.optional().openapi({ type: 'string', format: 'date-time', description });
+const time = (description: string) => moment.optional().openapi({ type: 'string', format: 'date-time', description });
 
 const known = z.looseObject({
   type: several(typeName, 50)
@@ -66,7 +69,16 @@ const withMetadata = known.superRefine(
 );
 
 export const jobListQuery = withMetadata.transform((given): JobListQuery => {
-  const { type: types, status: statuses, created_after, created_before, updated_after, limit, cursor, ...others } = given;
+  const {
+    type: types,
+    status: statuses,
+    created_after,
+    created_before,
+    updated_after,
+    limit,
+    cursor,
+    ...others
+  } = given;
   const metadata = Object.entries(others).map(([name, value]) => [name.slice(METADATA.length), String(value)]);
   const filter = {
     types,
