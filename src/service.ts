@@ -13,30 +13,43 @@ import { createSender } from '#egress/send.ts';
 import { createApp } from '#http/app.ts';
 import { listen } from '#http/server.ts';
 import { RunningLimits } from '#jobs/account-limits.ts';
+import { Admission } from '#jobs/admission.ts';
 import { backendWork } from '#jobs/backend-work.ts';
 import { CallbackTargets } from '#jobs/callback-targets.ts';
 import { Canceler } from '#jobs/cancel.ts';
 import { Completions } from '#jobs/completions.ts';
 import { DueRuns } from '#jobs/due-runs.ts';
 import { Endings } from '#jobs/endings.ts';
+import { fireSchedules } from '#jobs/fire-schedules.ts';
+import { JobEvents } from '#jobs/job-events.ts';
+import { JobLists } from '#jobs/job-lists.ts';
 import { JobQueries } from '#jobs/job-queries.ts';
 import type { JobTypes } from '#jobs/job-types.ts';
+import { JobWatch } from '#jobs/job-watch.ts';
 import { loadJobTypes } from '#jobs/load-config.ts';
 import { RemoteWorkers } from '#jobs/remote-workers.ts';
+import { PollEstimate } from '#jobs/poll-estimate.ts';
+import { QueueDepth } from '#jobs/queue-depth.ts';
 import { expireJobs, moveStrays, rescueRuns } from '#jobs/rescue.ts';
 import { ResultKeeper } from '#jobs/result-keeper.ts';
 import { RunReports } from '#jobs/run-reports.ts';
+import type { Work } from '#jobs/run-work.ts';
 import { Runner } from '#jobs/runner.ts';
+import { Schedules } from '#jobs/schedules.ts';
 import { Submitter } from '#jobs/submit.ts';
+import { ThreadPool } from '#jobs/thread-pool.ts';
+import { TypeStats } from '#jobs/type-stats.ts';
 import { dispatchWork } from '#jobs/work.ts';
 import { Keeper, type Task } from '#keeper/keeper.ts';
 import { forgetKeys, makePartitions, rescueDeliveries } from '#keeper/upkeep.ts';
 import type { Logger } from './log.ts';
+import { JobChanges } from '#queue/job-changes.ts';
 import { LEASE_MS } from '#queue/leases.ts';
 import { installQueueSchema, openQueues } from '#queue/queues.ts';
 import { Signals } from '#queue/signals.ts';
 import { type Database, isForbidden, isUnavailable, openDatabase } from '#store/database.ts';
 import { migrate } from '#store/migrate.ts';
+import type { JobRef } from '#store/run-queue.ts';
 import { VERSION } from './version.ts';
 
 /** The service cannot start, for a reason that its operator can mend. */
@@ -75,7 +88,7 @@ export async function startService(deps: ServiceDeps): Promise<Service> {
   const shared = { types, publicUrl };
   const roles = createRoles(deps, parts, shared);
   const remoteWorkers = createRemoteWorkers(deps, parts, shared);
-  await parts.signals.listen();
+  await Promise.all([parts.signals.listen(), parts.changes.listen()]);
   for (const role of roles) role.start();
   server?.serve(createApi(deps, parts, { ...shared, remoteWorkers }).fetch);
 
@@ -83,7 +96,7 @@ export async function startService(deps: ServiceDeps): Promise<Service> {
     const graceMs = config.shutdownTimeoutMs;
     remoteWorkers.stop();
     // All at once, so that one bound holds for everything. A run that ends now still queues its delivery, durably.
-    await Promise.all([server?.close(graceMs), ...roles.map((role) => role.stop(graceMs))]);
+    await Promise.all([parts.watch.close(), server?.close(graceMs), ...roles.map((role) => role.stop(graceMs))]);
     await parts.close();
   }
   return { url: server?.url, stop };
@@ -102,24 +115,30 @@ async function openParts({ config, log, database }: ServiceDeps) {
   const announceDeliveries = () => signals.announce(queues.deliveries.name);
   const dueRuns = new DueRuns({ db, announce: announceRuns, onError });
   const dueAt = (at: number) => dueRuns.at(at);
-  const jobsChanged = () => undefined;
+  const changes = new JobChanges({ db, listener: listener.sql, instance: workerId, onError });
+  const jobsChanged = (jobs: readonly JobRef[]) => changes.publish(jobs);
+  const stats = new TypeStats({ db, onError });
+  const ran = (type: string, ms: number) => stats.ran(type, ms);
   const resolve = systemResolver();
   return {
     workerId,
     db,
     queues,
     signals,
+    changes,
+    watch: new JobWatch({ db, changes, onError }),
     dueRuns,
     dueAt,
     jobsChanged,
     announceRuns,
     announceDeliveries,
     runningLimits: new RunningLimits({ db, maxRunning: config.accountLimits.maxRunning, onError }),
-    endings: new Endings({ db, queues, listeners: { announceDeliveries, announceRuns, dueAt, jobsChanged } }),
+    endings: new Endings({ db, queues, listeners: { announceDeliveries, announceRuns, dueAt, jobsChanged, ran } }),
     results: new ResultKeeper(db, config.results),
     guard: createGuard({ policy: config.egress, resolve }),
     sender: createSender({ policy: config.egress, resolve, userAgent: `Ringback/${VERSION}` }),
     close: async () => {
+      await Promise.all([changes.close(), stats.close()]);
       await Promise.all([queues.close(), listener.close(), db.close()]);
     },
   };
@@ -156,6 +175,14 @@ function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared
   const { inlineBytes: inlineMaxBytes, maxBytes: maxResultBytes } = config.results;
   const completions = new Completions({ ...parts, ...shared, log });
   const now = () => new Date();
+  const threads = new ThreadPool({
+    configFile: config.configFile,
+    diagnostics: config.diagnostics,
+    maxThreads: config.runnerThreads,
+    onError: (error) => log.error({ err: error }, 'thread'),
+  });
+  const thread: Work = ({ jobType, job, context }, signal) =>
+    threads.run({ type: jobType.type, input: job.input, context }, signal);
   const backend = backendWork({ client: backends, completions, inlineMaxBytes, maxResultBytes, now });
   const runner = new Runner({
     ...parts,
@@ -166,7 +193,7 @@ function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared
     cancelGraceMs: config.cancelGraceMs,
     accountLimits: parts.runningLimits,
     pollMs: POLL_MS,
-    work: dispatchWork({ thread: backend, backend }),
+    work: dispatchWork({ thread, backend }),
   });
   for (const [name, sleeper] of runner.sleepers) parts.signals.register(name, sleeper);
   parts.signals.onCancel((jobId) => runner.cancel(jobId));
@@ -175,6 +202,7 @@ function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared
     stop: async (graceMs) => {
       await runner.stop(graceMs);
       backends.close();
+      await threads.close();
     },
   };
 }
@@ -201,6 +229,7 @@ function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared
     { name: 'rescue runs', ...patient, run: () => rescueRuns(rescue) },
     { name: 'rescue deliveries', ...patient, run: () => rescueDeliveries(upkeep) },
     { name: 'expire jobs', everyMs: 1000, run: () => expireJobs(rescue) },
+    { name: 'fire schedules', everyMs: 1000, run: () => fireSchedules(rescue, new Date()) },
     { name: 'move strays', everyMs: 60_000, run: () => moveStrays(rescue) },
     { name: 'forget idempotency keys', everyMs: 60_000, run: () => forgetKeys(upkeep) },
     { name: 'make partitions', everyMs: 3_600_000, run: () => makePartitions(upkeep) },
@@ -215,10 +244,21 @@ interface ApiShared extends Shared {
 function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts, shared: ApiShared) {
   const { db, guard } = parts;
   const targets = new CallbackTargets({ db, guard });
+  const onError = (error: unknown) => log.error({ err: error }, 'waiting');
+  const { submissionsPerSecond: perSecond, maxPending } = config.accountLimits;
+  const depth = new QueueDepth({ db, max: config.maxQueued, onError });
+  const admission = new Admission({ db, defaults: { perSecond, maxPending }, depth, onError });
+  const polls = new PollEstimate({ db, types: shared.types, onError });
   return createApp({
     ...shared,
-    submitter: new Submitter({ ...parts, ...shared, keys, targets }),
-    jobs: new JobQueries(db),
+    submitter: new Submitter({ ...parts, ...shared, keys, targets, admission }),
+    admission,
+    schedules: new Schedules({ ...parts, ...shared, keys, targets }),
+    jobs: new JobQueries(db, polls),
+    lists: new JobLists(db),
+    watch: parts.watch,
+    polls,
+    events: new JobEvents({ db, watch: parts.watch, onError }),
     canceler: new Canceler({ ...parts, ...shared, signalCancel: (jobId) => parts.signals.cancel(jobId) }),
     workerReports: new RunReports({ ...parts, ...shared, log, holders: ['worker'] }),
     completions: new Completions({ ...parts, ...shared, log }),

@@ -61,12 +61,16 @@ function answer(response: ServerResponse, refusal: Refusal): void {
   response.end(body);
 }
 
+const SWEEP_MS = 20;
+
 async function close(server: Server, graceMs: number): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   server.close(() => resolve());
-  server.closeIdleConnections();
+  // A connection whose last response ends now would else be kept for the next request, which cannot come.
+  const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS);
   const timer = setTimeout(() => server.closeAllConnections(), graceMs);
   await promise;
+  clearInterval(sweep);
   clearTimeout(timer);
 }
 

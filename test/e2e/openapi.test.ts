@@ -47,6 +47,7 @@ function operations(): Array<{ name: string; path: string; method: string; opera
 
 /** The contract's routes that there are so far, and what the service tells about itself. */
 const ROUTES = [
+  'DELETE /v1/schedules/{id}',
   'GET /healthz',
   'GET /readyz',
   'GET /v1/deliveries/{id}',
@@ -59,9 +60,16 @@ const ROUTES = [
   'GET /v1/jobs/{id}/deliveries',
   'GET /v1/jobs/{id}/result',
   'GET /v1/jobs/{id}/runs',
+  'GET /v1/schedules',
+  'GET /v1/schedules/{id}',
+  'PATCH /v1/schedules/{id}',
   'POST /v1/endpoints',
   'POST /v1/endpoints/{id}/rotate-secret',
   'POST /v1/jobs',
+  'POST /v1/schedules',
+  'POST /v1/schedules/{id}/pause',
+  'POST /v1/schedules/{id}/resume',
+  'POST /v1/schedules/{id}/trigger',
 ];
 
 describe('the OpenAPI document', () => {
