@@ -15,6 +15,7 @@ import { CallbackTargets } from '#jobs/callback-targets.ts';
 import { Canceler } from '#jobs/cancel.ts';
 import { DueRuns } from '#jobs/due-runs.ts';
 import { Endings } from '#jobs/endings.ts';
+import { JobLogs } from '#jobs/job-log.ts';
 import { JobQueries } from '#jobs/job-queries.ts';
 import type { JobTypes } from '#jobs/job-types.ts';
 import { loadJobTypes } from '#jobs/load-config.ts';
@@ -185,10 +186,12 @@ function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared
 function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts, shared: Shared) {
   const { db, guard } = parts;
   const targets = new CallbackTargets({ db, guard });
+  const jobs = new JobQueries(db);
   return createApp({
     ...shared,
     submitter: new Submitter({ ...parts, ...shared, keys, targets }),
-    jobs: new JobQueries(db),
+    jobs,
+    logs: new JobLogs(db, jobs),
     canceler: new Canceler({ ...parts, ...shared, signalCancel: (jobId) => parts.signals.cancel(jobId) }),
     deliveries: new DeliveryQueries(db),
     endpoints: new Endpoints({ db, guard, keys }),

@@ -11,11 +11,13 @@ import { openApiDocument } from './openapi.ts';
 import { onError, problem } from './problem.ts';
 import { deliveryRoutes, endpointRoutes } from './routes/callbacks.ts';
 import { type JobRoutesDeps, jobRoutes } from './routes/jobs.ts';
+import { type LogRoutesDeps, logRoutes } from './routes/logs.ts';
+import { resultRoutes } from './routes/results.ts';
 import { type SubmissionRoutesDeps, submissionRoutes } from './routes/submissions.ts';
 import { healthRoutes, jobTypeRoutes } from './routes/service.ts';
 import type { Endpoints } from '#callbacks/endpoints.ts';
 
-export interface AppDeps extends JobRoutesDeps, SubmissionRoutesDeps {
+export interface AppDeps extends JobRoutesDeps, LogRoutesDeps, SubmissionRoutesDeps {
   readonly keys: ApiKeys;
   readonly types: JobTypes;
   readonly endpoints: Endpoints;
@@ -46,6 +48,8 @@ export function createApp(deps: AppDeps) {
   app.use('/v1/*', authenticate(deps.keys));
   app.route('/', submissionRoutes(deps));
   app.route('/', jobRoutes(deps));
+  app.route('/', resultRoutes(deps));
+  app.route('/', logRoutes(deps));
   app.route('/', endpointRoutes(deps));
   app.route('/', deliveryRoutes(deps.deliveries));
   app.route('/', jobTypeRoutes(deps.types));

@@ -4,6 +4,7 @@ import { type Result, refuse } from '#domain/problem.ts';
 import type { Database } from '#store/database.ts';
 import { findJob, listJobs, listRuns, type RunRecord } from '#store/job-reads.ts';
 import type { JobRecord } from '#store/jobs.ts';
+import { type JobResult, openResult } from './job-results.ts';
 
 export type { RunRecord };
 export type CurrentRun = Pick<RunRecord, 'id' | 'number' | 'startedAt' | 'workerId'>;
@@ -25,12 +26,15 @@ export class JobQueries {
     return listJobs(this.#db, accountId, page);
   }
 
-  /** The output itself. Refuses while there is none yet, and when there will be none. */
-  async result(accountId: AccountId, id: JobId): Promise<Result<unknown>> {
+  /** The result itself, still to be read. Refuses while there is none yet, and when there will be none. */
+  async result(accountId: AccountId, id: JobId): Promise<Result<JobResult>> {
     const job = await this.find(accountId, id);
     if (!job.ok) return job;
-    const { status, output, error, createdAt } = job.value;
-    if (status === 'succeeded') return { ok: true, value: output };
+    const { status, error, createdAt } = job.value;
+    if (status === 'succeeded') {
+      const result = await openResult(this.#db, job.value);
+      return result === undefined ? refuse('job_not_found', `There is no job ${id} any more.`) : { ok: true, value: result };
+    }
     if (isFinal(status)) {
       return refuse('no_result', `The job ${status}: ${error?.message ?? ''}`, {
         extra: { job_status: status, job_error: error },

@@ -1,8 +1,11 @@
 import { createHash } from 'node:crypto';
-import type { Database } from '#store/database.ts';
+import { type Database, isUnavailable } from '#store/database.ts';
+import { FenceRefused, persist } from '#store/group-commit.ts';
 import type { StoredResult } from '#store/jobs.ts';
-import { CHUNK_BYTES, deleteChunks, insertChunk, type ResultKey } from '#store/result-chunks.ts';
+import { CHUNK_BYTES, deleteChunks, insertChunk } from '#store/result-chunks.ts';
+import type { RunRef } from '#store/run-queue.ts';
 import { failed, failureOf, type HandlerFailure, type HandlerOutcome } from './handler.ts';
+import { interruptible } from './interruptible.ts';
 import { ResultTooLargeError } from './result-too-large.ts';
 
 /** A handler's outcome whose result is kept: inline in the job's row, or stored apart. */
@@ -27,54 +30,80 @@ export class ResultKeeper {
   }
 
   /** Never rejects. What is stored is the job's only once the run has ended well; until then nobody can see it. */
-  async keep(key: ResultKey, outcome: HandlerOutcome, signal: AbortSignal): Promise<KeptOutcome> {
+  async keep(run: RunRef, outcome: HandlerOutcome, signal: AbortSignal): Promise<KeptOutcome> {
     if (outcome.kind !== 'value' && outcome.kind !== 'file') return outcome;
     if (outcome.kind === 'value' && Buffer.byteLength(outcome.text) <= this.#limits.inlineBytes)
       return { kind: 'succeeded', outputText: outcome.text, result: null };
     const { contentType, body } =
       outcome.kind === 'file' ? outcome : { contentType: 'application/json', body: [Buffer.from(outcome.text)] };
     try {
-      const stored = await this.store(key, body, signal);
+      const stored = await this.store(run, body, signal);
       return { kind: 'succeeded', outputText: null, result: { contentType, ...stored } };
     } catch (error) {
-      await deleteChunks(this.#db.sql, key).catch(() => undefined); // or with the job, later
+      await deleteChunks(this.#db.sql, run).catch(() => undefined); // or with the job, later
       return failureOfStore(error);
     }
   }
 
   /**
-   * Cuts a body into chunks and stores them as they come.
-   * @throws ResultTooLargeError, the signal's reason, or what the body or the database throws
+   * Cuts a body into chunks and stores them as they come; waits where the database is away. Whoever calls it deletes what
+   * it has stored by the time it throws.
+   * @throws ResultTooLargeError, FenceRefused when the run is not the job's own any more, StoreFault for what the database
+   *   refuses, the signal's reason, or what the body throws
    */
   async store(
-    key: ResultKey,
+    run: RunRef,
     body: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
     signal: AbortSignal,
   ): Promise<Omit<StoredResult, 'contentType'>> {
     const hash = createHash('sha256');
     const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
     let [filled, bytes, number] = [0, 0, 0];
-    for await (const piece of body) {
-      signal.throwIfAborted();
-      if (!(piece instanceof Uint8Array)) throw new TypeError('a piece of the result is not bytes');
+    const flush = async () => {
+      const full = chunk.subarray(0, filled);
+      // By the chunk: a piece of 100 MB would hold the event loop for long.
+      hash.update(full);
+      await this.#insert(run, number++, full, signal);
+      filled = 0;
+    };
+    for await (const piece of interruptible(body, signal)) {
+      if (!(piece instanceof Uint8Array)) throw new NotBytesError('A piece of the result is not bytes.');
       bytes += piece.length;
       if (bytes > this.#limits.maxBytes) throw new ResultTooLargeError(this.#limits.maxBytes);
-      hash.update(piece);
       for (let offset = 0; offset < piece.length;) {
-        const taken = Math.min(CHUNK_BYTES - filled, piece.length - offset);
-        chunk.set(piece.subarray(offset, offset + taken), filled);
-        filled += taken;
-        offset += taken;
-        if (filled < CHUNK_BYTES) continue;
-        await insertChunk(this.#db.sql, key, number++, chunk);
-        filled = 0;
+        const part = piece.subarray(offset, offset + CHUNK_BYTES - filled);
+        chunk.set(part, filled);
+        filled += part.length;
+        offset += part.length;
+        if (filled === CHUNK_BYTES) await flush();
       }
     }
-    if (filled > 0 || number === 0) await insertChunk(this.#db.sql, key, number, chunk.subarray(0, filled));
+    if (filled > 0 || number === 0) await flush();
     return { bytes, sha256: hash.digest('hex') };
+  }
+
+  async #insert(run: RunRef, number: number, chunk: Uint8Array, signal: AbortSignal): Promise<void> {
+    const insert = () => insertChunk(this.#db.sql, run, number, chunk);
+    const isOurs = await persist(insert, isUnavailable, signal).catch((error: unknown) => {
+      throw new StoreFault('The result could not be stored.', { cause: error });
+    });
+    if (!isOurs) throw new FenceRefused('The run is not the job’s own any more.');
   }
 }
 
+class NotBytesError extends Error {
+  override readonly name = 'NotBytesError';
+}
+
+/** The database refused a chunk for a reason that waiting does not mend; `cause` is its own error. */
+export class StoreFault extends Error {
+  override readonly name = 'StoreFault';
+}
+
 function failureOfStore(error: unknown): HandlerFailure {
-  return error instanceof ResultTooLargeError ? failed('result_too_large', error.message, false) : failureOf(error);
+  if (error instanceof ResultTooLargeError) return failed('result_too_large', error.message, false);
+  if (error instanceof NotBytesError) return failed('invalid_output', error.message, false);
+  // What the database said is none of the client's business.
+  if (error instanceof StoreFault || error instanceof FenceRefused) return failed('handler_error', error.message, true);
+  return failureOf(error);
 }

@@ -1,8 +1,9 @@
-import type { AccountId, RunId } from '#domain/ids.ts';
-import type { Connection } from './database.ts';
+import type { AccountId, JobId, RunId } from '#domain/ids.ts';
+import type { Connection, Database } from './database.ts';
+import type { RunRef } from './run-queue.ts';
 
 /** Bytes of every chunk of a result but the last. Twice that, as hex, passes through memory with each. */
-export const CHUNK_BYTES = 256 * 1024;
+export const CHUNK_BYTES = 32 * 1024;
 
 export interface ResultKey {
   readonly accountId: AccountId;
@@ -10,10 +11,20 @@ export interface ResultKey {
   readonly runId: RunId;
 }
 
-export async function insertChunk(sql: Connection, key: ResultKey, number: number, bytes: Uint8Array): Promise<void> {
-  await sql`
+/**
+ * Stores a chunk while the run is the job's own; answers whether it was. The lock on the queue's row makes the end of the
+ * run wait for this commit, so that what is deleted after a run has ended is all there will ever be. Storing a chunk again,
+ * when a broken connection left it open whether it was stored, changes nothing.
+ */
+export async function insertChunk(sql: Connection, run: RunRef, number: number, bytes: Uint8Array): Promise<boolean> {
+  const inserted = await sql`
     INSERT INTO ringback.result_chunks (account_id, run_id, number, bytes)
-    VALUES (${key.accountId}, ${key.runId}, ${number}, ${Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)})`;
+    SELECT account_id, run_id, ${number}::int, ${Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)}::bytea
+    FROM ringback.run_queue
+    WHERE account_id = ${run.accountId} AND job_id = ${run.jobId} AND run_id = ${run.runId}
+    FOR SHARE
+    ON CONFLICT (account_id, run_id, number) DO UPDATE SET bytes = excluded.bytes`;
+  return inserted.count === 1;
 }
 
 /** One chunk; undefined beyond the last. */
@@ -22,6 +33,27 @@ export async function readChunk(sql: Connection, key: ResultKey, number: number)
     SELECT bytes FROM ringback.result_chunks
     WHERE account_id = ${key.accountId} AND run_id = ${key.runId} AND number = ${number}`;
   return row?.bytes;
+}
+
+export interface ResultBody {
+  /** An inline result as it was stored: parsed and serialised again, 1e400 would be null. */
+  readonly outputText: string | null;
+  /** Of a result in chunks: how long each of them is but the last. They may be older than `CHUNK_BYTES`. */
+  readonly chunkBytes: number | null;
+}
+
+/** Where a job's result is. A length needs no look at the bytes: they are out of line, and not compressed. */
+export async function findResultBody(
+  { sql }: Database,
+  accountId: AccountId,
+  jobId: JobId,
+): Promise<ResultBody | undefined> {
+  const [row] = await sql<ResultBody[]>`
+    SELECT output::text AS "outputText", (
+      SELECT octet_length(bytes) FROM ringback.result_chunks AS chunk
+      WHERE chunk.account_id = job.account_id AND chunk.run_id = job.result_run_id AND number = 0) AS "chunkBytes"
+    FROM ringback.jobs AS job WHERE account_id = ${accountId} AND id = ${jobId}`;
+  return row;
 }
 
 /** Of a run whose result nobody will read. */

@@ -38,13 +38,6 @@ export function jobRoutes(deps: JobRoutesDeps) {
     request: byId,
     responses: { 200: { ...json(jobSchema, 'The job as it is now.'), headers: retryAfter }, ...problems(400, 404) },
   });
-  const result = createRoute({
-    method: 'get',
-    path: '/v1/jobs/{id}/result',
-    summary: 'The output itself',
-    request: byId,
-    responses: { 200: json(z.unknown(), 'The output.'), ...problems(400, 404, 409) },
-  });
   const runs = createRoute({
     method: 'get',
     path: '/v1/jobs/{id}/runs',
@@ -85,10 +78,6 @@ export function jobRoutes(deps: JobRoutesDeps) {
       const job = found.value;
       if (!isFinal(job.status)) c.header('retry-after', String(pollAfterSeconds(job.createdAt, new Date())));
       return c.json(viewJob(job, publicUrl), 200);
-    })
-    .openapi(result, async (c) => {
-      const found = await jobs.result(c.get('apiKey').accountId, c.req.valid('param').id);
-      return found.ok ? c.json(found.value as never, 200) : problem(c, found);
     })
     .openapi(runs, async (c) => {
       const found = await jobs.runs(c.get('apiKey').accountId, c.req.valid('param').id);
