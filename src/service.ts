@@ -6,11 +6,14 @@ import { Endpoints } from '#callbacks/endpoints.ts';
 import type { Config } from './config.ts';
 import { newId } from '#domain/ids.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
+import { createBackendClient } from '#egress/backend-client.ts';
 import { createGuard } from '#egress/guard.ts';
 import { systemResolver } from '#egress/resolve.ts';
 import { createSender } from '#egress/send.ts';
 import { createApp } from '#http/app.ts';
 import { listen } from '#http/server.ts';
+import { RunningLimits } from '#jobs/account-limits.ts';
+import { callBackend } from '#jobs/backend.ts';
 import { CallbackTargets } from '#jobs/callback-targets.ts';
 import { Canceler } from '#jobs/cancel.ts';
 import { DueRuns } from '#jobs/due-runs.ts';
@@ -21,10 +24,10 @@ import type { JobTypes } from '#jobs/job-types.ts';
 import { loadJobTypes } from '#jobs/load-config.ts';
 import { expireJobs, moveStrays, rescueRuns } from '#jobs/rescue.ts';
 import { ResultKeeper } from '#jobs/result-keeper.ts';
+import type { Work } from '#jobs/run-work.ts';
 import { Runner } from '#jobs/runner.ts';
 import { Submitter } from '#jobs/submit.ts';
 import { dispatchWork } from '#jobs/work.ts';
-import { failed } from '#jobs/handler.ts';
 import { Keeper, type Task } from '#keeper/keeper.ts';
 import { forgetKeys, makePartitions, rescueDeliveries } from '#keeper/upkeep.ts';
 import type { Logger } from './log.ts';
@@ -107,6 +110,7 @@ async function openParts({ config, log, database }: ServiceDeps) {
     jobsChanged,
     announceRuns,
     announceDeliveries,
+    runningLimits: new RunningLimits({ db, maxRunning: config.accountLimits.maxRunning, onError }),
     endings: new Endings({ db, queues, listeners: { announceDeliveries, announceRuns, dueAt, jobsChanged } }),
     results: new ResultKeeper(db, config.results),
     guard: createGuard({ policy: config.egress, resolve }),
@@ -135,13 +139,30 @@ function createRoles(deps: ServiceDeps, parts: Parts, shared: Shared): Role[] {
   return [
     // Whoever can act on what is due looks for it.
     ...(roles.has('runner') || roles.has('keeper') ? [parts.dueRuns] : []),
-    ...(roles.has('runner') ? [createRunner(deps, parts, shared)] : []),
+    ...(roles.has('runner') ? [parts.runningLimits, createRunner(deps, parts, shared)] : []),
     ...(roles.has('courier') ? [createCourier(deps, parts)] : []),
     ...(roles.has('keeper') ? [createKeeper(deps, parts, shared)] : []),
   ];
 }
 
 function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared): Role {
+  const backends = createBackendClient({ userAgent: `Ringback/${VERSION}` });
+  const { inlineBytes: inlineMaxBytes, maxBytes: maxResultBytes } = config.results;
+  const backend: Work = ({ jobType, job, context }, signal) =>
+    callBackend(
+      {
+        jobType,
+        input: job.input,
+        job: context.job,
+        run: context.run,
+        completionUrl: null,
+        client: backends,
+        maxResultBytes,
+        inlineMaxBytes,
+        now: () => new Date(),
+      },
+      signal,
+    );
   const runner = new Runner({
     ...parts,
     ...shared,
@@ -149,16 +170,20 @@ function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared
     concurrency: config.runnerConcurrency,
     threads: config.runnerThreads,
     cancelGraceMs: config.cancelGraceMs,
-    accountLimits: { maxRunning: config.accountLimits.maxRunning, any: () => config.accountLimits.maxRunning !== null },
+    accountLimits: parts.runningLimits,
     pollMs: POLL_MS,
-    work: dispatchWork({ thread: notYet, backend: notYet }),
+    work: dispatchWork({ thread: backend, backend }),
   });
   for (const [name, sleeper] of runner.sleepers) parts.signals.register(name, sleeper);
   parts.signals.onCancel((jobId) => runner.cancel(jobId));
-  return runner;
+  return {
+    start: () => runner.start(),
+    stop: async (graceMs) => {
+      await runner.stop(graceMs);
+      backends.close();
+    },
+  };
 }
-
-const notYet = async () => failed('handler_error', 'not built yet', false);
 
 function createCourier({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts): Role {
   const { courierConcurrency: concurrency, callbackSchedule: schedule, callbackTimeoutMs: timeoutMs } = config;

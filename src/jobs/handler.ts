@@ -37,20 +37,28 @@ export async function callHandler(
   context: HandlerContext,
   signal: AbortSignal,
 ): Promise<HandlerOutcome> {
-  const input = await validate(jobType.input, given).catch(thrown);
+  const input = await checkInput(jobType, given);
   if (signal.aborted) return failed('handler_error', 'It was stopped before it started.', true);
-  if (input instanceof Thrown) return failed('invalid_input', `The input's schema threw: ${input.message}`, false);
-  if (!input.ok) {
-    const [fault] = input.faults;
-    const message = `The input no longer fits the type: ${fault?.path ?? ''} ${fault?.message ?? ''}`;
-    return failed('invalid_input', message, false);
-  }
+  if (input.kind === 'failed') return input;
   try {
     const output = await jobType.run?.({ ...context, input: input.value, signal } as never);
     return output instanceof FileResult ? checkFile(output) : await checkValue(jobType, output);
   } catch (error) {
     return failureOf(error);
   }
+}
+
+/** The input as the schema parses it. It was checked when it was submitted, but the schema may have changed since. */
+export async function checkInput(
+  { input: schema }: Pick<Handled, 'input'>,
+  given: unknown,
+): Promise<{ readonly kind: 'checked'; readonly value: unknown } | HandlerFailure> {
+  const input = await validate(schema, given).catch(thrown);
+  if (input instanceof Thrown) return failed('invalid_input', `The input's schema threw: ${input.message}`, false);
+  if (input.ok) return { kind: 'checked', value: input.value };
+  const [fault] = input.faults;
+  const message = `The input no longer fits the type: ${fault?.path ?? ''} ${fault?.message ?? ''}`;
+  return failed('invalid_input', message, false);
 }
 
 /** A value that cannot be stored, or is not what the type promised, will not be so the next time: no retry. */
@@ -101,11 +109,23 @@ export function failed(
   return { kind: 'failed', error: { code, message }, retryable, retryAfterMs };
 }
 
+/** Thrown by code of ours that knows already how a run has failed: `failureOf` takes it at its word. */
+export class RunFailedError extends Error {
+  override readonly name: string = 'RunFailedError';
+  readonly failure: HandlerFailure;
+
+  constructor(failure: HandlerFailure, options?: ErrorOptions) {
+    super(failure.error.message, options);
+    this.failure = failure;
+  }
+}
+
 /** What a handler threw, or its stream. Looked at with care: it may be anything. */
 export function failureOf(error: unknown): HandlerFailure {
   let retryable = true;
   let retryAfterMs: number | null = null;
   try {
+    if (error instanceof RunFailedError) return error.failure;
     retryable = !(error instanceof NonRetryableError);
     if (error instanceof RetryAfterError && error.retryAfterMs >= 0) retryAfterMs = error.retryAfterMs;
   } catch {

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import { type Database, isUnavailable } from '#store/database.ts';
-import { FenceRefused, persist } from '#store/group-commit.ts';
+import { persist } from '#store/group-commit.ts';
 import type { StoredResult } from '#store/jobs.ts';
 import { CHUNK_BYTES, deleteChunks, insertChunk } from '#store/result-chunks.ts';
 import type { RunRef } from '#store/run-queue.ts';
-import { failed, failureOf, type HandlerFailure, type HandlerOutcome } from './handler.ts';
+import { failed, failureOf, type HandlerOutcome, RunFailedError } from './handler.ts';
 import { interruptible } from './interruptible.ts';
 import { ResultTooLargeError } from './result-too-large.ts';
 
@@ -23,10 +23,13 @@ export interface ResultLimits {
 export class ResultKeeper {
   readonly #db: Database;
   readonly #limits: ResultLimits;
+  readonly #onFault: (error: unknown) => void;
 
-  constructor(db: Database, limits: ResultLimits) {
+  /** @param onFault is told what the database refused; the client is not */
+  constructor(db: Database, limits: ResultLimits, onFault: (error: unknown) => void = () => undefined) {
     this.#db = db;
     this.#limits = limits;
+    this.#onFault = onFault;
   }
 
   /** Never rejects. What is stored is the job's only once the run has ended well; until then nobody can see it. */
@@ -40,21 +43,22 @@ export class ResultKeeper {
       const stored = await this.store(run, body, signal);
       return { kind: 'succeeded', outputText: null, result: { contentType, ...stored } };
     } catch (error) {
-      await deleteChunks(this.#db.sql, run).catch(() => undefined); // or with the job, later
-      return failureOfStore(error);
+      await deleteChunks(this.#db.sql, run).catch(this.#onFault);
+      return failureOf(error);
     }
   }
 
   /**
    * Cuts a body into chunks and stores them as they come; waits where the database is away. Whoever calls it deletes what
    * it has stored by the time it throws.
-   * @throws ResultTooLargeError, FenceRefused when the run is not the job's own any more, StoreFault for what the database
-   *   refuses, the signal's reason, or what the body throws
+   * @param insert stores one chunk; throwing ends it all. The chunk's bytes are the next one's once it resolves
+   * @throws RunFailedError that says how the run has failed, the signal's reason, or what the body or `insert` throws
    */
   async store(
     run: RunRef,
     body: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
     signal: AbortSignal,
+    insert = (number: number, chunk: Uint8Array): Promise<void> => this.#insert(run, number, chunk, signal),
   ): Promise<Omit<StoredResult, 'contentType'>> {
     const hash = createHash('sha256');
     const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
@@ -63,11 +67,12 @@ export class ResultKeeper {
       const full = chunk.subarray(0, filled);
       // By the chunk: a piece of 100 MB would hold the event loop for long.
       hash.update(full);
-      await this.#insert(run, number++, full, signal);
+      await insert(number++, full);
       filled = 0;
     };
     for await (const piece of interruptible(body, signal)) {
-      if (!(piece instanceof Uint8Array)) throw new NotBytesError('A piece of the result is not bytes.');
+      if (!(piece instanceof Uint8Array))
+        throw new RunFailedError(failed('invalid_output', 'A piece of the result is not bytes.', false));
       bytes += piece.length;
       if (bytes > this.#limits.maxBytes) throw new ResultTooLargeError(this.#limits.maxBytes);
       for (let offset = 0; offset < piece.length;) {
@@ -85,25 +90,9 @@ export class ResultKeeper {
   async #insert(run: RunRef, number: number, chunk: Uint8Array, signal: AbortSignal): Promise<void> {
     const insert = () => insertChunk(this.#db.sql, run, number, chunk);
     const isOurs = await persist(insert, isUnavailable, signal).catch((error: unknown) => {
-      throw new StoreFault('The result could not be stored.', { cause: error });
+      this.#onFault(error);
+      throw new RunFailedError(failed('handler_error', 'The result could not be stored.', true));
     });
-    if (!isOurs) throw new FenceRefused('The run is not the job’s own any more.');
+    if (!isOurs) throw new RunFailedError(failed('worker_lost', 'The run is not the job’s own any more.', true));
   }
-}
-
-class NotBytesError extends Error {
-  override readonly name = 'NotBytesError';
-}
-
-/** The database refused a chunk for a reason that waiting does not mend; `cause` is its own error. */
-export class StoreFault extends Error {
-  override readonly name = 'StoreFault';
-}
-
-function failureOfStore(error: unknown): HandlerFailure {
-  if (error instanceof ResultTooLargeError) return failed('result_too_large', error.message, false);
-  if (error instanceof NotBytesError) return failed('invalid_output', error.message, false);
-  // What the database said is none of the client's business.
-  if (error instanceof StoreFault || error instanceof FenceRefused) return failed('handler_error', error.message, true);
-  return failureOf(error);
 }

@@ -46,3 +46,10 @@ export async function ensureApiKey(
       WHERE NOT EXISTS (SELECT FROM ringback.api_keys WHERE hash = ${key.hash})`;
   });
 }
+
+/** Whether any account has a limit of its own to what it may have running. */
+export async function hasRunningLimits({ sql }: Database): Promise<boolean> {
+  const [row] = await sql<[{ any: boolean }]>`
+    SELECT EXISTS (SELECT FROM ringback.accounts WHERE max_running IS NOT NULL) AS any`;
+  return row.any;
+}

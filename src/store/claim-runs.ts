@@ -10,7 +10,7 @@ export interface RunClaim {
   readonly workerId: string;
   readonly heldBy: RunHolder;
   readonly leaseMs: number;
-  /** Lanes are looked at from this account on: `nextAccount` of the claim before, or empty. */
+  /** Lanes are looked at after this account, and around: `nextAccount` of the claim before, or empty. */
   readonly afterAccount: string;
   readonly now: Date;
   /** Runs of this pool at once, and of an account whose row says nothing; null for no limit. */
@@ -35,7 +35,7 @@ export interface Claimed {
   readonly nextAccount: string;
 }
 
-/** Accounts that one claim looks at. Claims go round: the next one starts where this one ended. */
+/** Accounts that one claim looks at. Claims go round: the next one starts after the last account that got something. */
 const MAX_LANES = 64;
 /** Two digits of base 32 number the runs of one claim. */
 const MAX_RUNS = 1000;
@@ -47,10 +47,11 @@ const CLAIM_LOCK = '8241986454180162931';
 /**
  * Starts runs: takes what is ready in a pool, marks the jobs, and records the event of each first run, in one statement.
  *
- * Fair by account: an account that has little running comes before one that has much, and what there is to take is shared
- * among those that wait. So somebody's backlog of 10,000 does not stand before somebody else's single job. `run_queue_ready`
- * serves it: one probe for each account with something ready (never more than MAX_LANES), then the front of each lane; the
- * cost knows neither the backlog nor the number of job types. SKIP LOCKED leaves to another claim what it is taking.
+ * Fair by account: an account that has little running comes before one that has much, among equals they take turns, and
+ * what there is to take is shared among those that wait. So somebody's backlog of 10,000 does not stand before somebody
+ * else's single job, however few may run at once. `run_queue_ready` serves it: one probe for each account with something
+ * ready (never more than MAX_LANES), then the front of each lane; the cost knows neither the backlog nor the number of job
+ * types. SKIP LOCKED leaves to another claim what it is taking.
  */
 export async function claimRuns(db: Database, claim: RunClaim): Promise<Claimed> {
   if (!claim.exclusive) return take(db.sql, claim);
@@ -65,18 +66,25 @@ async function take(sql: Connection, claim: RunClaim): Promise<Claimed> {
   const limit = Math.min(claim.limit, MAX_RUNS);
   // The ids of one claim share their time and most of their random bits; the last two digits count (RFC 9562, 6.2).
   const ids = newId('run', now.getTime()).slice('run_'.length, -2);
-  const rows = await sql<Array<ClaimedJob & { lanes: number; lastAccount: string }>>`
-    WITH RECURSIVE lane AS (
-      (SELECT account_id, 1 AS number FROM ringback.run_queue
-        WHERE pool = ${pool} AND state = 'ready' AND account_id > ${afterAccount}
-        ORDER BY account_id LIMIT 1)
+  const rows = await sql<Row[]>`
+    WITH RECURSIVE walk AS (
+      SELECT ${afterAccount}::text COLLATE "C" AS account_id, 0 AS number, false AS wrapped
       UNION ALL
-      SELECT next.account_id, lane.number + 1
-      FROM lane CROSS JOIN LATERAL (
-        SELECT account_id FROM ringback.run_queue
-        WHERE pool = ${pool} AND state = 'ready' AND account_id > lane.account_id
-        ORDER BY account_id LIMIT 1) AS next
-      WHERE lane.number < ${MAX_LANES}
+      SELECT next.account_id, walk.number + 1, next.wrapped
+      FROM walk CROSS JOIN LATERAL (
+        -- The next account; after the last of them the first, up to where the walk began.
+        (SELECT account_id, walk.wrapped FROM ringback.run_queue
+          WHERE pool = ${pool} AND state = 'ready' AND account_id > walk.account_id
+            AND (NOT walk.wrapped OR account_id <= ${afterAccount})
+          ORDER BY account_id LIMIT 1)
+        UNION ALL
+        (SELECT account_id, true FROM ringback.run_queue
+          WHERE pool = ${pool} AND state = 'ready' AND NOT walk.wrapped AND account_id <= ${afterAccount}
+          ORDER BY account_id LIMIT 1)
+        LIMIT 1) AS next
+      WHERE walk.number < ${MAX_LANES}
+    ), lane AS (
+      SELECT * FROM walk WHERE number > 0
     ), running AS MATERIALIZED (
       SELECT pool, account_id, count(*)::int AS runs FROM ringback.run_queue
       WHERE state = 'leased' GROUP BY pool, account_id
@@ -84,19 +92,19 @@ async function take(sql: Connection, claim: RunClaim): Promise<Claimed> {
       SELECT greatest(0, least(
         ${limit}, ${poolLimit}::int - (SELECT coalesce(sum(runs), 0) FROM running WHERE running.pool = ${pool})))::int AS places
     ), candidate AS (
-      SELECT lane.account_id, coalesce(sum(running.runs), 0)::int AS runs,
+      SELECT lane.account_id, lane.number, coalesce(sum(running.runs), 0)::int AS runs,
         coalesce(account.max_running, ${accountLimit}::int) AS most
       FROM lane
       JOIN ringback.accounts AS account ON account.account_id = lane.account_id
       LEFT JOIN running ON running.account_id = lane.account_id
-      GROUP BY lane.account_id, account.max_running
+      GROUP BY lane.account_id, lane.number, account.max_running
     ), share AS (
-      SELECT account_id, least(places / lanes + (rank <= places % lanes)::int, most - runs) AS places
+      SELECT account_id, number AS lane, least(places / lanes + (rank <= places % lanes)::int, most - runs) AS places
       FROM room CROSS JOIN (
-        SELECT *, row_number() OVER (ORDER BY runs, account_id) AS rank, count(*) OVER () AS lanes
+        SELECT *, row_number() OVER (ORDER BY runs, number) AS rank, count(*) OVER () AS lanes
         FROM candidate WHERE most IS NULL OR runs < most) AS ranked
     ), picked AS MATERIALIZED (
-      SELECT item.account_id, item.job_id, (row_number() OVER ())::int AS number
+      SELECT item.account_id, item.job_id, share.lane, (row_number() OVER ())::int AS number
       FROM share CROSS JOIN LATERAL (
         SELECT account_id, job_id FROM ringback.run_queue AS item
         WHERE pool = ${pool} AND state = 'ready' AND item.account_id = share.account_id
@@ -115,7 +123,7 @@ async function take(sql: Connection, claim: RunClaim): Promise<Claimed> {
         expires_at = NULL
       FROM picked
       WHERE item.account_id = picked.account_id AND item.job_id = picked.job_id
-      RETURNING item.account_id, item.job_id, item.run_id, item.timeout_ms
+      RETURNING item.account_id, item.job_id, item.run_id, item.timeout_ms, picked.lane
     ), started AS (
       UPDATE ringback.jobs AS job SET
         status = 'in_progress',
@@ -129,7 +137,7 @@ async function take(sql: Connection, claim: RunClaim): Promise<Claimed> {
         updated_at = ${now}
       FROM leased
       WHERE job.account_id = leased.account_id AND job.id = leased.job_id AND job.status IN ('queued', 'in_progress')
-      RETURNING job.*, leased.timeout_ms AS run_timeout_ms
+      RETURNING job.*, leased.timeout_ms AS run_timeout_ms, leased.lane
     ), event AS (
       -- One event a run at most: the run's own number is as good as one of its own.
       INSERT INTO ringback.events (account_id, id, type, job_id, sequence, created_at)
@@ -144,15 +152,34 @@ async function take(sql: Connection, claim: RunClaim): Promise<Claimed> {
       created_at AS "createdAt", updated_at AS "updatedAt", started_at AS "startedAt", run_id AS "runId",
       run_started_at AS "runStartedAt", worker_id AS "workerId", next_run_at AS "nextRunAt",
       cancel_requested_at AS "cancelRequestedAt", finished_at AS "finishedAt", run_timeout_ms AS "runTimeoutMs",
-      (SELECT count(*)::int FROM lane) AS lanes, (SELECT max(account_id) FROM lane) AS "lastAccount"
-    FROM started`;
-  const [first] = rows;
-  // An empty answer after the first lanes says nothing about those before: the next claim begins anew.
-  if (first === undefined) return { jobs: [], more: afterAccount !== '', nextAccount: '' };
-  const { lanes, lastAccount } = first;
-  return {
-    jobs: rows,
-    more: rows.length >= limit || lanes > 1 || afterAccount !== '',
-    nextAccount: lanes < MAX_LANES ? '' : lastAccount,
-  };
+      lane, looked.*, (SELECT places FROM room)
+    FROM (
+      SELECT max(number) AS lanes, bool_or(wrapped) AS wrapped, max(account_id) FILTER (WHERE NOT wrapped) AS "lastAccount"
+      FROM walk) AS looked LEFT JOIN started ON true`;
+  return answer(rows, limit);
+}
+
+/** A run that was started, or nulls; and what the claim saw, the same in every row. */
+type Row = (({ readonly lane: number } & ClaimedJob) | { readonly lane: null }) & {
+  readonly lanes: number;
+  /** The walk went past the last account. */
+  readonly wrapped: boolean;
+  readonly lastAccount: string;
+  readonly places: number;
+};
+
+function answer(rows: readonly Row[], limit: number): Claimed {
+  const [{ lanes, wrapped, lastAccount, places }] = rows as [Row];
+  const jobs: ClaimedJob[] = [];
+  let [last, nextAccount] = [0, ''];
+  for (const { lanes: _lanes, wrapped: _wrapped, lastAccount: _account, places: _places, ...row } of rows) {
+    if (row.lane === null) continue;
+    const { lane, ...job } = row;
+    jobs.push(job);
+    if (lane > last) [last, nextAccount] = [lane, job.accountId];
+  }
+  if (jobs.length > 0) return { jobs, more: jobs.length >= limit || lanes > 1, nextAccount };
+  // Nothing may start in these lanes, whose accounts have as much running as they may: go on behind them, once around.
+  const goesOn = lanes === MAX_LANES && !wrapped && places > 0;
+  return { jobs, more: goesOn, nextAccount: goesOn ? lastAccount : '' };
 }

@@ -166,7 +166,7 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
       DELETE FROM ringback.run_queue AS item USING r
       WHERE item.account_id = r."accountId" AND item.job_id = r."jobId" AND item.run_id IS NOT DISTINCT FROM r."runId"
         AND r."jobStatus" <> 'in_progress'
-      RETURNING item.account_id, item.job_id
+      RETURNING r.* -- so that what follows need not be joined with r again, which would compare each with each
     ), requeued AS (
       UPDATE ringback.run_queue AS item SET
         state = CASE WHEN r."nextRunAt" IS NULL THEN 'ready' ELSE 'delayed' END,
@@ -176,9 +176,7 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
       FROM r
       WHERE item.account_id = r."accountId" AND item.job_id = r."jobId" AND item.run_id IS NOT DISTINCT FROM r."runId"
         AND r."jobStatus" = 'in_progress'
-      RETURNING item.account_id, item.job_id
-    ), held AS (
-      SELECT * FROM removed UNION ALL SELECT * FROM requeued
+      RETURNING r.*
     ), ended AS (
       UPDATE ringback.jobs AS job SET
         status = r."jobStatus",
@@ -195,8 +193,8 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
         next_run_at = r."nextRunAt",
         updated_at = r."endedAt",
         finished_at = CASE WHEN r."jobStatus" <> 'in_progress' THEN r."endedAt" END
-      FROM held JOIN r ON r."accountId" = held.account_id AND r."jobId" = held.job_id
-      WHERE job.account_id = held.account_id AND job.id = held.job_id AND job.status IN ('queued', 'in_progress')
+      FROM (SELECT * FROM removed UNION ALL SELECT * FROM requeued) AS r
+      WHERE job.account_id = r."accountId" AND job.id = r."jobId" AND job.status IN ('queued', 'in_progress')
       RETURNING job.account_id, job.id, job.sequence, job.run_count, job.run_started_at, job.worker_id, r.*
     ), run AS (
       INSERT INTO ringback.job_runs (account_id, id, job_id, number, status, worker_id, error, started_at, finished_at)

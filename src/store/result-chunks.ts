@@ -2,7 +2,11 @@ import type { AccountId, JobId, RunId } from '#domain/ids.ts';
 import type { Connection, Database } from './database.ts';
 import type { RunRef } from './run-queue.ts';
 
-/** Bytes of every chunk of a result but the last. Twice that, as hex, passes through memory with each. */
+/**
+ * Bytes of every chunk of a result but the last. Small on purpose: as hex they are a string of 64 KiB, which is young
+ * garbage; from 128 KiB on it would be a large object, and a result of 50 MB would take 40 MB more of memory, not less time
+ * (docs/decisions/0014).
+ */
 export const CHUNK_BYTES = 32 * 1024;
 
 export interface ResultKey {
@@ -15,14 +19,17 @@ export interface ResultKey {
  * Stores a chunk while the run is the job's own; answers whether it was. The lock on the queue's row makes the end of the
  * run wait for this commit, so that what is deleted after a run has ended is all there will ever be. Storing a chunk again,
  * when a broken connection left it open whether it was stored, changes nothing.
+ *
+ * Its commit does not wait for the disk: the chunk counts for nothing before the run's end has committed, and that commit
+ * brings everything before it to the disk as well.
  */
 export async function insertChunk(sql: Connection, run: RunRef, number: number, bytes: Uint8Array): Promise<boolean> {
   const inserted = await sql`
     INSERT INTO ringback.result_chunks (account_id, run_id, number, bytes)
     SELECT account_id, run_id, ${number}::int, ${Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)}::bytea
-    FROM ringback.run_queue
+    FROM ringback.run_queue AS item CROSS JOIN set_config('synchronous_commit', 'off', true)
     WHERE account_id = ${run.accountId} AND job_id = ${run.jobId} AND run_id = ${run.runId}
-    FOR SHARE
+    FOR SHARE OF item
     ON CONFLICT (account_id, run_id, number) DO UPDATE SET bytes = excluded.bytes`;
   return inserted.count === 1;
 }

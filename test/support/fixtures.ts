@@ -3,22 +3,16 @@ import { API_KEY_SCOPES, hashApiKey, newApiKey } from '#domain/api-key.ts';
 import type { AttemptResult } from '#domain/attempt.ts';
 import { mintSecret } from '#domain/endpoint.ts';
 import { type AccountId, type EndpointId, type JobId, newId, timeOf, type WorkerId } from '#domain/ids.ts';
-import { FINAL_JOB_EVENT_TYPES } from '#domain/job.ts';
+import { FINAL_JOB_EVENT_TYPES, type FinalJobEventType } from '#domain/job.ts';
 import type { Result } from '#domain/problem.ts';
 import { parseSecretKey, type SecretKey } from '#domain/secret-box.ts';
 import { ensureApiKey } from '#store/accounts.ts';
+import { type ClaimedJob, claimRuns, type RunClaim } from '#store/claim-runs.ts';
 import type { Database, Transaction } from '#store/database.ts';
 import { type DueDelivery, readDueDeliveries, type Settlement } from '#store/deliveries.ts';
 import { ensureEndpoint } from '#store/endpoints.ts';
-import {
-  type ClaimedJob,
-  claimRuns,
-  endRuns,
-  insertJobs,
-  type NewJob,
-  type RunClaim,
-  type RunEnd,
-} from '#store/jobs.ts';
+import { endRuns, insertJobs, type NewJob, type RunEnd } from '#store/jobs.ts';
+import { promoteDue } from '#store/run-queue.ts';
 
 /** Starting states, made by the functions that make them in production. */
 
@@ -80,20 +74,33 @@ export async function makeEndpoint(
   return { id, url, secret: secret.text };
 }
 
-/** A job that has yet to be inserted; without a callback unless `to` says where. */
+/**
+ * A job that has yet to be inserted; without a callback unless `to` says where. It waits in a pool of its own, so that a
+ * test can claim this one and no other.
+ */
 export function newJob(accountId: AccountId, changes: Partial<NewJob> = {}, to?: MadeEndpoint): NewJob {
   const createdAt = changes.createdAt ?? new Date();
+  const id = newId('job', createdAt.getTime());
   return {
     accountId,
-    id: newId('job', createdAt.getTime()),
+    id,
     eventId: newId('evt', createdAt.getTime()),
     type: 'test.job',
+    pool: `only:${id}`,
     inputText: '{"n":1}',
     metadata: {},
+    priority: 0,
+    timeoutMs: null,
+    runTimeoutMs: 60_000,
+    retry: null,
+    runAt: null,
+    expiresAt: null,
+    scheduleId: null,
     callbackEndpointId: to?.id ?? null,
     callbackUrl: to?.url ?? null,
     callbackEvents: to === undefined ? null : FINAL_JOB_EVENT_TYPES,
     createdAt,
+    idempotency: null,
     ...changes,
   };
 }
@@ -106,50 +113,65 @@ export async function insertJob(
   to?: MadeEndpoint,
 ): Promise<NewJob> {
   const job = newJob(accountId, changes, to);
-  await inTransaction(db, (tx) => insertJobs(tx, [job]));
+  await insertJobs(db.sql, [job]);
   return job;
 }
 
-export function runClaim(job: { accountId: AccountId; id: JobId }, changes: Partial<RunClaim> = {}): RunClaim {
-  const startedAt = changes.startedAt ?? new Date();
+/** A claim by a runner, without limits: for one run of the pool unless changed. */
+export function runClaim(changes: Partial<RunClaim> & Pick<RunClaim, 'pool'>): RunClaim {
   return {
-    accountId: job.accountId,
-    jobId: job.id,
-    runId: newId('run', startedAt.getTime()),
-    eventId: newId('evt', startedAt.getTime()),
+    limit: 1,
     workerId: WORKER,
-    startedAt,
-    earlierLost: false,
+    heldBy: 'runner',
+    leaseMs: 15_000,
+    afterAccount: '',
+    now: new Date(),
+    poolLimit: null,
+    accountLimit: null,
+    exclusive: false,
     ...changes,
   };
 }
 
-/** Puts the job `in_progress`. */
+/** Puts the job `in_progress`: it must be ready, and be the one that its account has ready in its pool. */
 export async function claimRun(
   db: Database,
   job: { accountId: AccountId; id: JobId },
   changes: Partial<RunClaim> = {},
 ): Promise<ClaimedJob> {
-  const [claimed] = await inTransaction(db, (tx) => claimRuns(tx, [runClaim(job, changes)]));
-  if (claimed === undefined) throw new Error(`${job.id} could not be claimed`);
+  const [item] = await db.sql<{ pool: string }[]>`SELECT pool FROM ringback.run_queue WHERE job_id = ${job.id}`;
+  const { jobs } = await claimRuns(db, runClaim({ pool: item?.pool ?? '', ...changes }));
+  const [claimed] = jobs;
+  if (claimed?.id !== job.id) throw new Error(`${job.id} could not be claimed`);
   return claimed;
 }
 
-/** A success without event and delivery, unless changed. */
+/** As if the job's time had come: what was delayed is ready. */
+export async function makeDue(db: Database, job: { id: JobId }): Promise<void> {
+  await db.sql`UPDATE ringback.run_queue SET due_at = now() - interval '1 s' WHERE job_id = ${job.id}`;
+  await promoteDue(db, 1000);
+}
+
+/** A success with an event and without a delivery, unless changed. */
 export function runEnd(job: ClaimedJob, changes: Partial<RunEnd> = {}): RunEnd {
+  const { jobStatus = 'succeeded', endedAt = changes.event ? new Date(timeOf(changes.event.id)) : new Date() } =
+    changes;
+  const type = jobStatus === 'in_progress' ? 'job.retrying' : (`job.${jobStatus}` as const);
   return {
     accountId: job.accountId,
     jobId: job.id,
     runId: job.runId,
     runStatus: 'succeeded',
     runError: null,
-    jobStatus: 'succeeded',
-    outputText: '{"done":true}',
-    progress: job.progress,
+    jobStatus,
+    jobError: null,
+    outputText: jobStatus === 'succeeded' ? '{"done":true}' : null,
+    result: null,
+    progress: null,
     nextRunAt: null,
     // The event is found by the moment in its id.
-    endedAt: changes.event ? new Date(timeOf(changes.event.id)) : new Date(),
-    event: null,
+    endedAt,
+    event: { id: newId('evt', endedAt.getTime()), type, body: null },
     delivery: null,
     ...changes,
   };
@@ -157,7 +179,7 @@ export function runEnd(job: ClaimedJob, changes: Partial<RunEnd> = {}): RunEnd {
 
 /** The last event of a job and, with an endpoint, the delivery of it. */
 export function finalEvent(
-  type: 'job.succeeded' | 'job.failed',
+  type: FinalJobEventType,
   to?: MadeEndpoint,
   at = new Date(),
 ): Pick<RunEnd, 'event' | 'delivery'> {
@@ -169,8 +191,8 @@ export function finalEvent(
 export async function makeDelivery(db: Database, accountId: AccountId, to: MadeEndpoint): Promise<DueDelivery> {
   const job = await insertJob(db, accountId, {}, to);
   const end = runEnd(await claimRun(db, job), finalEvent('job.succeeded', to));
-  await inTransaction(db, (tx) => endRuns(tx, [end]));
-  const due = await readDelivery(db, { accountId, id: end.delivery!.id, eventId: end.event!.id, endpointId: to.id });
+  await endRuns(db.sql, [end]);
+  const due = await readDelivery(db, { accountId, id: end.delivery!.id, eventId: end.event.id, endpointId: to.id });
   if (due === undefined) throw new Error('the delivery is not due');
   return due;
 }

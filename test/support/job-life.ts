@@ -1,10 +1,10 @@
 import { expect } from 'vitest';
 import { z } from 'zod';
-import { type AccountId, type JobId, uuidOf } from '#domain/ids.ts';
-import type { Queues } from '#queue/queues.ts';
+import type { AccountId, JobId } from '#domain/ids.ts';
 import { findJob, listRuns } from '#store/job-reads.ts';
-import type { JobRecord } from '#store/jobs.ts';
+import type { JobRecord, NewJob } from '#store/jobs.ts';
 import { type AnyJobDefinition, defineJob, type JobContext } from '../../src/jobs/define.ts';
+import { SHARED_POOLS } from '../../src/jobs/job-types.ts';
 import type { TestDatabase } from './database.ts';
 import { eventually } from './eventually.ts';
 import { insertJob, type MadeEndpoint, makeAccount, makeEndpoint } from './fixtures.ts';
@@ -24,21 +24,14 @@ export interface SubmittedJob {
   readonly endpoint: MadeEndpoint | undefined;
 }
 
-interface Parts {
-  readonly database: TestDatabase;
-  readonly queues: Queues;
-}
-
-/** Stores and queues a job of the type `test.job`, as a submission does. */
+/** Stores and queues a job of the type `test.job` for the runners that share the event loop, as a submission does. */
 export async function submitJob(
-  { database, queues }: Parts,
-  options: { readonly inputText?: string; readonly withCallback?: boolean } = {},
+  { db }: TestDatabase,
+  { withCallback = false, ...changes }: Partial<NewJob> & { readonly withCallback?: boolean } = {},
 ): Promise<SubmittedJob> {
-  const { inputText = '{"n":1}', withCallback = false } = options;
-  const { accountId } = await makeAccount(database.db);
-  const endpoint = withCallback ? await makeEndpoint(database.db, accountId) : undefined;
-  const { id } = await insertJob(database.db, accountId, { inputText }, endpoint);
-  await queues.runs.insert(database.sql, [{ id: uuidOf(id), data: { accountId, jobId: id } }]);
+  const accountId = changes.accountId ?? (await makeAccount(db)).accountId;
+  const endpoint = withCallback ? await makeEndpoint(db, accountId) : undefined;
+  const { id } = await insertJob(db, accountId, { pool: SHARED_POOLS.inline, ...changes }, endpoint);
   return { accountId, id, endpoint };
 }
 

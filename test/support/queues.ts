@@ -1,7 +1,7 @@
 import { afterAll, beforeAll } from 'vitest';
 import { type AccountId, newId, uuidOf } from '#domain/ids.ts';
 import type { NewItem } from '#queue/item-queue.ts';
-import { openQueues, type Queues, type RunItem } from '#queue/queues.ts';
+import { type DeliveryItem, openQueues, type Queues } from '#queue/queues.ts';
 import type { DueDelivery } from '#store/deliveries.ts';
 import type { TestDatabase } from './database.ts';
 import { type MadeEndpoint, makeDelivery } from './fixtures.ts';
@@ -25,10 +25,12 @@ export function useQueues(database: TestDatabase): { get(): Queues } {
   };
 }
 
-/** An item of the run queue that no other test has, for a job that need not be there. */
-export function runItem(changes: Partial<NewItem<RunItem>> = {}): NewItem<RunItem> {
-  const jobId = newId('job', Date.now());
-  return { id: uuidOf(jobId), data: { accountId: newId('acc', Date.now()), jobId }, ...changes };
+/** An item that no other test has, of a delivery that need not be there. */
+export function deliveryItem(changes: Partial<NewItem<DeliveryItem>> = {}): NewItem<DeliveryItem> {
+  const now = Date.now();
+  const deliveryId = newId('dlv', now);
+  const data = { accountId: newId('acc', now), deliveryId, eventId: newId('evt', now), endpointId: newId('ep', now) };
+  return { id: uuidOf(deliveryId), data, ...changes };
 }
 
 /** A delivery that is due and queued, as the end of a job leaves it. */

@@ -6,10 +6,18 @@ import { createGuard } from '#egress/guard.ts';
 import { createSender } from '#egress/send.ts';
 import type { Queues } from '#queue/queues.ts';
 import { Courier, type CourierDeps } from '../../src/callbacks/courier.ts';
+import { CallbackTargets } from '../../src/jobs/callback-targets.ts';
+import { Canceler, type CancelerDeps } from '../../src/jobs/cancel.ts';
 import type { AnyJobDefinition } from '../../src/jobs/define.ts';
+import { DueRuns } from '../../src/jobs/due-runs.ts';
+import { Endings, type EndingListeners } from '../../src/jobs/endings.ts';
+import { failed } from '../../src/jobs/handler.ts';
 import { JobTypes } from '../../src/jobs/job-types.ts';
+import type { RescueDeps } from '../../src/jobs/rescue.ts';
+import { ResultKeeper } from '../../src/jobs/result-keeper.ts';
 import { Runner, type RunnerDeps } from '../../src/jobs/runner.ts';
-import { Submitter } from '../../src/jobs/submit.ts';
+import { Submitter, type SubmitterDeps } from '../../src/jobs/submit.ts';
+import { dispatchWork } from '../../src/jobs/work.ts';
 import type { TestDatabase } from './database.ts';
 import { SECRET_KEYS } from './fixtures.ts';
 import { type LogLine, memoryLog } from './log.ts';
@@ -25,10 +33,13 @@ export const ALLOW_NOTHING: EgressPolicy = { ...ALLOW_LOOPBACK, allow: [] };
 
 export const PUBLIC_URL = 'https://ringback.test';
 
+/** Results of more than a megabyte are too large, so that tests of that need not be. */
+export const RESULT_LIMITS = { inlineBytes: 65_536, maxBytes: 1_048_576 };
+
 export interface Started<Worker> {
   readonly worker: Worker;
   readonly lines: readonly LogLine[];
-  /** How often it announced that it had queued something. */
+  /** How often it announced that it had queued a delivery. */
   readonly announced: () => number;
 }
 
@@ -37,27 +48,59 @@ interface Parts {
   readonly queues: Queues;
 }
 
-/** Starts a runner that knows these job types; stopped, without grace, with the test. */
+/** Where runs end; nobody listens unless told so. */
+export function makeEndings({ database, queues }: Parts, listeners: Partial<EndingListeners> = {}): Endings {
+  const nobody = () => undefined;
+  const all = { announceDeliveries: nobody, announceRuns: nobody, dueAt: nobody, jobsChanged: nobody, ...listeners };
+  return new Endings({ db: database.db, queues, listeners: all });
+}
+
+/** Work of types that the tests' own runner has nobody for. */
+const nobodyHere = async () => failed('handler_error', 'nobody does this work here', false);
+
+/** Starts a runner that knows these job types, and what makes its delayed runs due; stopped, without grace, with the test. */
 export function startRunner(
   { database, queues }: Parts,
   jobs: readonly AnyJobDefinition[],
   changes: Partial<RunnerDeps> = {},
 ): Started<Runner> {
+  const { db } = database;
   const { log, lines } = memoryLog();
   let announced = 0;
+  const announceRuns = (pool: string) => {
+    for (const { loop, pool: served } of worker.pools) if (served === pool) loop.wake();
+  };
+  const dueRuns = new DueRuns({
+    db,
+    announce: announceRuns,
+    onError: (error) => log.error({ err: error }, 'due runs'),
+  });
+  const listeners = {
+    announceDeliveries: () => void announced++,
+    announceRuns,
+    dueAt: (at: number) => dueRuns.at(at),
+  };
   const worker = new Runner({
-    db: database.db,
-    queues,
+    db,
     types: new JobTypes(jobs),
-    workerId: newId('wrk', Date.now()),
+    endings: makeEndings({ database, queues }, listeners),
+    results: new ResultKeeper(db, RESULT_LIMITS),
     log,
     publicUrl: PUBLIC_URL,
+    cancelGraceMs: 1000,
+    work: dispatchWork({ thread: nobodyHere, backend: nobodyHere }),
+    jobsChanged: () => undefined,
+    workerId: newId('wrk', Date.now()),
     concurrency: 10,
+    threads: 2,
+    accountLimits: { maxRunning: null, any: () => false },
     pollMs: 50,
-    announceDeliveries: () => void announced++,
     ...changes,
   });
-  onTestFinished(() => worker.stop(0));
+  onTestFinished(async () => {
+    await Promise.all([dueRuns.stop(), worker.stop(0)]);
+  });
+  dueRuns.start();
   worker.start();
   return { worker, lines, announced: () => announced };
 }
@@ -93,16 +136,56 @@ export function startCourier(
 
 /** A submitter that knows these job types and accepts callbacks to loopback. */
 export function makeSubmitter(
-  { database, queues }: Parts,
+  { db }: Pick<TestDatabase, 'db'>,
   jobs: readonly AnyJobDefinition[],
-  announce: () => void = () => {},
+  changes: Partial<SubmitterDeps> = {},
 ): Submitter {
+  const guard = createGuard({ policy: ALLOW_LOOPBACK });
   return new Submitter({
-    db: database.db,
-    queues,
+    db,
     types: new JobTypes(jobs),
-    guard: createGuard({ policy: ALLOW_LOOPBACK }),
+    targets: new CallbackTargets({ db, guard }),
     keys: SECRET_KEYS,
-    announce,
+    publicUrl: PUBLIC_URL,
+    announceRuns: () => undefined,
+    dueAt: () => undefined,
+    ...changes,
   });
+}
+
+/** Calls jobs off, as the API of a process does that has these job types. */
+export function makeCanceler(
+  parts: Parts,
+  jobs: readonly AnyJobDefinition[],
+  changes: Partial<CancelerDeps> = {},
+): Canceler {
+  return new Canceler({
+    db: parts.database.db,
+    types: new JobTypes(jobs),
+    endings: makeEndings(parts),
+    publicUrl: PUBLIC_URL,
+    signalCancel: () => undefined,
+    jobsChanged: () => undefined,
+    ...changes,
+  });
+}
+
+/** What a keeper has that looks after runs of these job types. */
+export function rescueDeps(
+  parts: Parts,
+  jobs: readonly AnyJobDefinition[],
+  changes: Partial<RescueDeps> = {},
+): RescueDeps & { readonly lines: readonly LogLine[] } {
+  const { log, lines } = memoryLog();
+  return {
+    db: parts.database.db,
+    types: new JobTypes(jobs),
+    endings: makeEndings(parts),
+    log,
+    publicUrl: PUBLIC_URL,
+    cancelGraceMs: 1000,
+    announceRuns: () => undefined,
+    lines,
+    ...changes,
+  };
 }

@@ -1,198 +1,202 @@
 import { describe, expect, test } from 'vitest';
-import { newId } from '#domain/ids.ts';
-import { claimRuns, endRuns, recordLostRuns } from '#store/jobs.ts';
+import { newId, parseId, type RunId, timeOf } from '#domain/ids.ts';
+import { claimRuns, type RunClaim } from '#store/claim-runs.ts';
+import { findJob } from '#store/job-reads.ts';
+import { endRuns, insertJobs, type NewJob } from '#store/jobs.ts';
+import { promoteDue } from '#store/run-queue.ts';
 import { useDatabase } from '../../support/database.ts';
-import {
-  claimRun,
-  inTransaction,
-  insertJob,
-  makeAccount,
-  newJob,
-  runClaim,
-  runEnd,
-  WORKER,
-} from '../../support/fixtures.ts';
+import { claimRun, insertJob, makeAccount, makeDue, newJob, runClaim, runEnd, WORKER } from '../../support/fixtures.ts';
 
 const database = useDatabase();
 
-const events = (jobId: string) => database.sql`
-  SELECT type, sequence FROM ringback.events WHERE job_id = ${jobId} ORDER BY sequence`;
+const claim = (pool: string, changes: Partial<RunClaim> = {}) =>
+  claimRuns(database.db, runClaim({ pool, limit: 100, ...changes }));
+const claimed = async (pool: string, changes: Partial<RunClaim> = {}) =>
+  (await claim(pool, changes)).jobs.map(({ id }) => id);
+const events = (id: string) =>
+  database.sql`SELECT type, sequence FROM ringback.events WHERE job_id = ${id} ORDER BY sequence`;
+const items = (pool: string) =>
+  database.sql<{ job_id: string; state: string; run_id: string | null }[]>`
+    SELECT job_id, state, run_id FROM ringback.run_queue WHERE pool = ${pool} ORDER BY job_id`;
 
-/** As an operator or a later release would end it: no function of ours makes these states yet. */
-async function endBy(jobId: string, status: 'canceled' | 'expired'): Promise<void> {
-  await database.sql`
-    UPDATE ringback.jobs SET status = ${status}, error = '{"code":"x","message":"y"}', finished_at = now()
-    WHERE id = ${jobId}`;
+/** Jobs of one new account in a pool of their own. */
+async function fill(count: number, changes: (index: number) => Partial<NewJob> = () => ({})) {
+  const { accountId } = await makeAccount(database.db);
+  const pool = `test:${accountId}`;
+  const jobs = Array.from({ length: count }, (_, n) => newJob(accountId, { pool, ...changes(n) }));
+  await insertJobs(database.sql, jobs);
+  return { accountId, pool, jobs };
 }
-
-describe('claiming leaves alone', () => {
-  test('a job that is not there', async () => {
-    const { accountId } = await makeAccount(database.db);
-    const claims = [runClaim(newJob(accountId))];
-    expect(await inTransaction(database.db, (tx) => claimRuns(tx, claims))).toEqual([]);
-    expect(await database.sql`SELECT FROM ringback.events WHERE account_id = ${accountId}`).toHaveLength(0);
-  });
-
-  test('the job of another account', async () => {
-    const [one, other] = [await makeAccount(database.db), await makeAccount(database.db)];
-    const job = await insertJob(database.db, one.accountId);
-    const claims = [runClaim({ ...job, accountId: other.accountId })];
-    expect(await inTransaction(database.db, (tx) => claimRuns(tx, claims))).toEqual([]);
-    expect(await database.sql`SELECT status FROM ringback.jobs WHERE id = ${job.id}`).toEqual([{ status: 'queued' }]);
-  });
-
-  test.each(['succeeded', 'failed', 'canceled', 'expired'] as const)('a job that has %s', async (status) => {
-    const { accountId } = await makeAccount(database.db);
-    const job = await insertJob(database.db, accountId);
-    if (status === 'canceled' || status === 'expired') await endBy(job.id, status);
-    else {
-      const error = { code: 'handler_error', message: 'no' } as const;
-      const end =
-        status === 'failed'
-          ? ({ runStatus: 'failed', runError: error, jobStatus: 'failed', outputText: null } as const)
-          : {};
-      const claimed = await claimRun(database.db, job);
-      await inTransaction(database.db, (tx) => endRuns(tx, [runEnd(claimed, end)]));
-    }
-    const before = await database.sql`SELECT * FROM ringback.jobs WHERE id = ${job.id}`;
-    expect(await inTransaction(database.db, (tx) => claimRuns(tx, [runClaim(job)]))).toEqual([]);
-    expect(await database.sql`SELECT * FROM ringback.jobs WHERE id = ${job.id}`).toEqual(before);
-  });
-
-  test('nothing else: the jobs that can be claimed are, whatever stands beside them', async () => {
-    const { accountId } = await makeAccount(database.db);
-    const good = await insertJob(database.db, accountId);
-    const ended = await insertJob(database.db, accountId);
-    await endBy(ended.id, 'canceled');
-    const claims = [runClaim(newJob(accountId)), runClaim(good), runClaim(ended)];
-    const claimed = await inTransaction(database.db, (tx) => claimRuns(tx, claims));
-    expect(claimed.map(({ id }) => id)).toEqual([good.id]);
-  });
-});
 
 test('the first run of a job starts it and makes the event job.started', async () => {
   const { accountId } = await makeAccount(database.db);
   const job = await insertJob(database.db, accountId, { inputText: '{"b":1,"a":[null]}', metadata: { k: 'v' } });
-  const startedAt = new Date();
-  const claim = runClaim(job, { startedAt });
-  const [claimed] = await inTransaction(database.db, (tx) => claimRuns(tx, [claim]));
-  expect(claimed).toEqual({
-    accountId,
-    id: job.id,
-    type: 'test.job',
+  const now = new Date();
+  const [started] = (await claim(job.pool, { now })).jobs;
+  expect(parseId('run', started!.runId)).toBe(started!.runId);
+  const { input, runTimeoutMs, ...record } = started!;
+  expect(record).toEqual({
+    ...(await findJob(database.db, accountId, job.id)),
     status: 'in_progress',
-    input: { b: 1, a: [null] },
-    output: null,
-    error: null,
-    progress: null,
     metadata: { k: 'v' },
-    callbackEndpointId: null,
-    callbackUrl: null,
-    callbackEvents: null,
     runCount: 1,
     failureCount: 0,
     sequence: 2,
     createdAt: job.createdAt,
-    updatedAt: startedAt,
-    startedAt,
-    runId: claim.runId,
-    runStartedAt: startedAt,
+    updatedAt: now,
+    startedAt: now,
+    runStartedAt: now,
     workerId: WORKER,
     nextRunAt: null,
+    cancelRequestedAt: null,
     finishedAt: null,
   });
+  expect([input, runTimeoutMs]).toEqual([{ b: 1, a: [null] }, 60_000]);
   expect(await events(job.id)).toEqual([
     { type: 'job.queued', sequence: 1 },
     { type: 'job.started', sequence: 2 },
   ]);
-  expect(
-    await database.sql`SELECT id, created_at FROM ringback.events WHERE type = 'job.started'
-    AND job_id = ${job.id}`,
-  ).toEqual([{ id: claim.eventId, created_at: startedAt }]);
+  const [event] = await database.sql`
+    SELECT id, created_at FROM ringback.events WHERE type = 'job.started' AND job_id = ${job.id}`;
+  expect(event).toMatchObject({ id: expect.stringMatching(/^evt_/), created_at: now });
+  expect(timeOf(event!['id'] as RunId), 'by it the partition is found').toBe(now.getTime());
 });
 
-test('a later run keeps the start and the sequence of the job, and makes no event', async () => {
+test('a claim leases its items by the database’s clock, each for as long as its run may take', async () => {
+  const { pool } = await fill(1, () => ({ runTimeoutMs: 5000, expiresAt: new Date(Date.now() + 60_000) }));
+  const { jobs } = await claim(pool, { leaseMs: 2000, heldBy: 'worker', workerId: 'somebody else’s name' });
+  const [item] = await database.sql`
+    SELECT state, run_id, worker_id, held_by, expires_at,
+      extract(epoch FROM lease_expires_at - now())::float8 AS lease, extract(epoch FROM deadline_at - now())::float8 AS left
+    FROM ringback.run_queue WHERE pool = ${pool}`;
+  const workerId = 'somebody else’s name';
+  expect(item).toMatchObject({ state: 'leased', run_id: jobs[0]!.runId, worker_id: workerId, held_by: 'worker' });
+  expect(item!['expires_at'], 'a job that was started does not expire').toBeNull();
+  expect(item!['lease']).toBeLessThanOrEqual(2);
+  expect(item!['left']).toBeGreaterThan(item!['lease'] as number);
+  expect(item!['left']).toBeLessThanOrEqual(5);
+});
+
+test('the runs of one claim have ids of their own, even a thousand', async () => {
+  const { pool } = await fill(1001);
+  const { jobs } = await claim(pool, { limit: 5000 });
+  expect(jobs, 'a claim takes a thousand at most').toHaveLength(1000);
+  const ids = jobs.map(({ runId }) => runId);
+  expect(new Set(ids).size).toBe(1000);
+  expect(ids.filter((id) => parseId('run', id) === undefined)).toEqual([]);
+});
+
+test('a later run keeps the start of the job, goes on with its sequence, and makes no event', async () => {
   const { accountId } = await makeAccount(database.db);
   const job = await insertJob(database.db, accountId);
-  const first = await claimRun(database.db, job, { startedAt: new Date('2026-01-01T00:00:00Z') });
+  const first = await claimRun(database.db, job, { now: new Date('2026-01-01T00:00:00Z') });
   const nextRunAt = new Date();
   const failed = { runStatus: 'failed', runError: { code: 'handler_error', message: 'x' } } as const;
-  const end = runEnd(first, { ...failed, jobStatus: 'in_progress', outputText: null, nextRunAt });
-  await inTransaction(database.db, (tx) => endRuns(tx, [end]));
+  await endRuns(database.sql, [runEnd(first, { ...failed, jobStatus: 'in_progress', nextRunAt })]);
+  await makeDue(database.db, job);
   const workerId = newId('wrk', Date.now());
   const second = await claimRun(database.db, job, { workerId });
   expect(second).toMatchObject({
     runCount: 2,
     failureCount: 1,
-    sequence: 2,
+    sequence: 3,
     startedAt: first.startedAt,
     workerId,
     nextRunAt: null,
   });
   expect(second.runId).not.toBe(first.runId);
-  expect(await events(job.id)).toHaveLength(2);
+  expect(await events(job.id)).toMatchObject([{}, {}, { type: 'job.retrying', sequence: 3 }]);
 });
 
-describe('after a worker died', () => {
-  test('its run goes on record as lost, and the claim counts a failure', async () => {
-    const { accountId } = await makeAccount(database.db);
-    const job = await insertJob(database.db, accountId);
-    const lost = await claimRun(database.db, job);
-    const now = new Date(Date.now() + 60_000);
-    const claim = runClaim(job, { earlierLost: true, startedAt: now });
-    const [again] = await inTransaction(database.db, async (tx) => {
-      await recordLostRuns(tx, [{ accountId, jobId: job.id, now }]);
-      return claimRuns(tx, [claim]);
-    });
-    expect(again).toMatchObject({ runId: claim.runId, runCount: 2, failureCount: 1, sequence: 2 });
-    expect(await database.sql`SELECT * FROM ringback.job_runs WHERE job_id = ${job.id}`).toEqual([
-      {
-        account_id: accountId,
-        id: lost.runId,
-        job_id: job.id,
-        number: 1,
-        status: 'lost',
-        worker_id: WORKER,
-        error: { code: 'worker_lost', message: 'The worker stopped responding and its lease ran out.' },
-        started_at: lost.runStartedAt,
-        finished_at: now,
-      },
-    ]);
+describe('a claim takes', () => {
+  test('nothing from an empty pool, and says that there is no more', async () => {
+    expect(await claim('test:empty')).toEqual({ jobs: [], more: false, nextAccount: '' });
   });
 
-  test('the dead worker, should it be alive after all, cannot end the run any more', async () => {
-    const { accountId } = await makeAccount(database.db);
-    const job = await insertJob(database.db, accountId);
-    const lost = await claimRun(database.db, job);
-    const again = await claimRun(database.db, job, { earlierLost: true });
-    expect(await inTransaction(database.db, (tx) => endRuns(tx, [runEnd(lost)]))).toEqual(new Set());
-    expect(await inTransaction(database.db, (tx) => endRuns(tx, [runEnd(again)]))).toEqual(new Set([job.id]));
+  test('nothing of another pool, whatever its name begins with', async () => {
+    const { pool, jobs } = await fill(1);
+    expect(await claimed(pool.slice(0, -1))).toEqual([]);
+    expect(await claimed(`${pool}x`)).toEqual([]);
+    expect(await claimed(pool)).toEqual([jobs[0]!.id]);
   });
 
-  test('nothing is recorded of a job that no run holds', async () => {
-    const { accountId } = await makeAccount(database.db);
-    const queued = await insertJob(database.db, accountId);
-    const ended = await insertJob(database.db, accountId);
-    const claimed = await claimRun(database.db, ended);
-    await inTransaction(database.db, (tx) => endRuns(tx, [runEnd(claimed)]));
-    const lost = [queued, ended, newJob(accountId)].map(({ id }) => ({ accountId, jobId: id, now: new Date() }));
-    await inTransaction(database.db, (tx) => recordLostRuns(tx, lost));
-    const runs = await database.sql`SELECT status FROM ringback.job_runs WHERE account_id = ${accountId}`;
-    expect(runs).toEqual([{ status: 'succeeded' }]);
+  test('no more than its limit, and says whether there may be more', async () => {
+    const { pool, jobs } = await fill(5);
+    const first = await claim(pool, { limit: 2 });
+    expect([first.jobs.length, first.more]).toEqual([2, true]);
+    const rest = await claim(pool, { limit: 10 });
+    expect([rest.jobs.length, rest.more]).toEqual([3, false]);
+    const all = [...first.jobs, ...rest.jobs].map(({ id }) => id);
+    expect(all.toSorted()).toEqual(jobs.map(({ id }) => id).toSorted());
+  });
+
+  test('what is leased by nobody else', async () => {
+    const { pool } = await fill(3);
+    await claim(pool);
+    expect(await claimed(pool)).toEqual([]);
+    expect(await items(pool)).toMatchObject([{ state: 'leased' }, { state: 'leased' }, { state: 'leased' }]);
+  });
+
+  test('of one account the higher priority first, then the older', async () => {
+    const start = Date.now();
+    const priorities = [0, -100, 5, 0, 100, 5];
+    const { pool, jobs } = await fill(6, (n) => ({ priority: priorities[n]!, createdAt: new Date(start + n) }));
+    const order = [];
+    for (const _ of jobs) order.push(...(await claimed(pool, { limit: 1 })));
+    expect(order).toEqual([4, 2, 5, 0, 3, 1].map((n) => jobs[n]!.id));
+  });
+
+  test('what is delayed only once it was promoted, whatever its time', async () => {
+    const runAt = new Date(Date.now() + 3_600_000);
+    const { pool, jobs } = await fill(2, (n) => (n === 0 ? { runAt } : {}));
+    expect(await claimed(pool)).toEqual([jobs[1]!.id]);
+    await promoteDue(database.db, 1000);
+    expect(await claimed(pool), 'not due').toEqual([]);
+    await database.sql`UPDATE ringback.run_queue SET due_at = now() - interval '1 s' WHERE job_id = ${jobs[0]!.id}`;
+    expect(await claimed(pool), 'due, and not promoted').toEqual([]);
+    expect((await promoteDue(database.db, 1000)).get(pool)).toBe(1);
+    expect(await claimed(pool)).toEqual([jobs[0]!.id]);
+  });
+
+  test('nothing that has expired by its own clock, and what stands behind it', async () => {
+    const now = new Date();
+    const late = (ms: number) => ({ expiresAt: new Date(now.getTime() + ms), priority: 1 });
+    const { pool, jobs } = await fill(4, (n) => [late(-1), late(0), late(1), {}][n]!);
+    expect((await claimed(pool, { now })).toSorted()).toEqual([jobs[2]!.id, jobs[3]!.id].toSorted());
+    expect(await claimed(pool, { now })).toEqual([]);
+  });
+
+  test('no job that has ended, though an item was left behind', async () => {
+    const { pool, accountId, jobs } = await fill(1);
+    const [job] = jobs;
+    await database.sql`
+      UPDATE ringback.jobs SET status = 'canceled', error = '{}', finished_at = now() WHERE id = ${job!.id}`;
+    const before = await findJob(database.db, accountId, job!.id);
+    expect(await claimed(pool)).toEqual([]);
+    expect(await findJob(database.db, accountId, job!.id)).toEqual(before);
+    expect(await events(job!.id)).toHaveLength(1);
   });
 });
 
-test('two workers that claim one job in turn leave it with the second, and the first is refused', async () => {
-  const { accountId } = await makeAccount(database.db);
-  const job = await insertJob(database.db, accountId);
-  const claims = await Promise.all([claimRun(database.db, job), claimRun(database.db, job)]);
-  const counts = claims.map(({ runCount }) => runCount);
-  expect(new Set(counts)).toEqual(new Set([1, 2]));
-  const [first, second] = counts[0] === 1 ? claims : claims.toReversed();
-  const ended = await inTransaction(database.db, async (tx) => [
-    await endRuns(tx, [runEnd(first!)]),
-    await endRuns(tx, [runEnd(second!)]),
-  ]);
-  expect(ended).toEqual([new Set(), new Set([job.id])]);
-  expect(await events(job.id)).toHaveLength(2);
+test('many claims at once give every item to exactly one of them', async () => {
+  const { pool, jobs } = await fill(500);
+  const pools = Array.from({ length: 8 }, () => database.open({ max: 1 }));
+  const takeAll = async (db: (typeof pools)[number]) => {
+    const ids: string[] = [];
+    for (let misses = 0; misses < 3;) {
+      const { jobs: got } = await claimRuns(db, runClaim({ pool, limit: 7 }));
+      ids.push(...got.map(({ id }) => id));
+      misses = got.length === 0 ? misses + 1 : 0;
+    }
+    return ids;
+  };
+  const taken = (await Promise.all(pools.map(takeAll))).flat();
+  expect(taken).toHaveLength(500);
+  expect(new Set(taken)).toEqual(new Set(jobs.map(({ id }) => id)));
+  const runs = (await items(pool)).map(({ run_id }) => run_id);
+  expect(new Set(runs).size).toBe(500);
+  const started = await database.sql`
+    SELECT count(*)::int FROM ringback.events AS event JOIN ringback.run_queue AS item ON item.job_id = event.job_id
+    WHERE pool = ${pool} AND event.type = 'job.started'`;
+  expect(started).toEqual([{ count: 500 }]);
 });

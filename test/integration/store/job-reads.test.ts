@@ -3,14 +3,14 @@ import type { AccountId, JobId } from '#domain/ids.ts';
 import { findJob, listJobs, listRuns } from '#store/job-reads.ts';
 import { endRuns, insertJobs } from '#store/jobs.ts';
 import { useDatabase } from '../../support/database.ts';
-import { claimRun, inTransaction, insertJob, makeAccount, newJob, runEnd } from '../../support/fixtures.ts';
+import { claimRun, insertJob, makeAccount, newJob, runEnd } from '../../support/fixtures.ts';
 
 const database = useDatabase();
 
 async function makeJobs(accountId: AccountId, count: number): Promise<JobId[]> {
   const start = Date.parse('2026-01-01T00:00:00Z');
   const jobs = Array.from({ length: count }, (_, n) => newJob(accountId, { createdAt: new Date(start + n) }));
-  await inTransaction(database.db, (tx) => insertJobs(tx, jobs.toReversed()));
+  await insertJobs(database.sql, jobs.toReversed());
   return jobs.map(({ id }) => id);
 }
 
@@ -25,8 +25,12 @@ describe('finding a job', () => {
 
   test('answers as the claim of the same job does', async () => {
     const { accountId } = await makeAccount(database.db);
-    const { input: _input, ...claimed } = await claimRun(database.db, await insertJob(database.db, accountId));
-    expect(await findJob(database.db, accountId, claimed.id)).toEqual(claimed);
+    const {
+      input: _input,
+      runTimeoutMs: _timeout,
+      ...claimed
+    } = await claimRun(database.db, await insertJob(database.db, accountId));
+    expect(claimed).toEqual(await findJob(database.db, accountId, claimed.id));
   });
 
   test('finds neither what is not there nor what is another account’s', async () => {
@@ -85,7 +89,7 @@ test('the runs of a job are listed in their order, with those that ended only', 
   for (const _ of [1, 2, 3]) {
     const claimed = await claimRun(database.db, job);
     ids.push(claimed.runId);
-    await inTransaction(database.db, (tx) => endRuns(tx, [runEnd(claimed, released)]));
+    await endRuns(database.sql, [runEnd(claimed, released)]);
   }
   await claimRun(database.db, job);
   const runs = await listRuns(database.db, accountId, job.id);

@@ -47,9 +47,9 @@ test('a job that has started never goes back to queued', () => {
   expect(reachableFrom('in_progress')).not.toContain('queued');
 });
 
-test('each final status has its event, and the events of a job begin with queued and started', () => {
+test('each final status has its event, after those of a job that is queued, started and tried again', () => {
   expect(FINAL_JOB_EVENT_TYPES).toEqual(FINAL_JOB_STATUSES.map((status) => `job.${status}`));
-  expect(JOB_EVENT_TYPES).toEqual(['job.queued', 'job.started', ...FINAL_JOB_EVENT_TYPES]);
+  expect(JOB_EVENT_TYPES).toEqual(['job.queued', 'job.started', 'job.retrying', ...FINAL_JOB_EVENT_TYPES]);
 });
 
 test.each([

@@ -1,5 +1,12 @@
 import { expect, test } from 'vitest';
-import { DEFAULT_DELIVERY_SCHEDULE, nextAttemptAt, nextRunAt, parseRetryAfter } from '#domain/retry.ts';
+import {
+  DEFAULT_DELIVERY_SCHEDULE,
+  DEFAULT_RETRY_POLICY,
+  nextAttemptAt,
+  nextRunAt,
+  parseRetryAfter,
+  type RetryPolicy,
+} from '#domain/retry.ts';
 
 const NOW = new Date('2026-01-31T12:00:00Z');
 const DAY = 86_400_000;
@@ -119,6 +126,54 @@ test.each([
   [100, 300_000],
   [5000, 300_000],
 ])('after %d failed runs the next is %d ms away, give or take 20 %%', (failures, delayMs) => {
-  const waits = [LOWEST, MIDDLE, HIGHEST].map((random) => nextRunAt(failures, NOW, random).getTime() - NOW.getTime());
+  const waits = [LOWEST, MIDDLE, HIGHEST].map((random) => runWait({ maxRuns: 10_000 }, { failures, random }));
   expect(waits).toEqual([delayMs * 0.8, delayMs, delayMs * 1.2]);
 });
+
+test('by default a job has three runs', () => {
+  expect([1, 2, 3, 4].map((failures) => runWait({}, { failures }))).toEqual([1000, 2000, null, null]);
+});
+
+test.each<[string, Partial<RetryPolicy>, (number | null)[]]>([
+  ['one run', { maxRuns: 1 }, [null, null, null]],
+  ['no pause', { minDelayMs: 0 }, [0, 0, 0]],
+  ['the same pause each time', { factor: 1 }, [1000, 1000, 1000]],
+  ['a steep slope', { factor: 100 }, [1000, 100_000, 300_000]],
+  ['a cap below its first pause', { maxDelayMs: 10 }, [10, 10, 10]],
+])('a policy of %s is kept', (_what, policy, waits) => {
+  const most = { maxRuns: 10, ...policy };
+  expect([1, 2, 3].map((failures) => runWait(most, { failures }))).toEqual(waits);
+});
+
+test.each([
+  [0, [1000, 1000, 1000]],
+  [0.5, [500, 1000, 1500]],
+  [1, [0, 1000, 2000]],
+])('jitter of %d spreads a pause of a second to %j ms', (jitter, waits) => {
+  expect([LOWEST, MIDDLE, HIGHEST].map((random) => runWait({ jitter }, { random }))).toEqual(waits);
+});
+
+test.each([
+  ['nothing', null, 1000],
+  ['less than the policy', 10, 1000],
+  ['more than the policy', 60_000, 60_000],
+  ['more than the longest pause of the policy', 3_600_000, 3_600_000],
+  ['more than a day', DAY + 1, DAY],
+  ['an eternity', Number.POSITIVE_INFINITY, DAY],
+])('work that asks for %s gets the longer of that and the policy, up to a day', (_what, retryAfterMs, waitMs) => {
+  expect(runWait({}, { retryAfterMs })).toBe(waitMs);
+});
+
+test('a policy that grows beyond what numbers can hold still ends at its cap', () => {
+  const endless = { maxRuns: 100_000, factor: 100, minDelayMs: DAY, maxDelayMs: DAY };
+  expect(runWait(endless, { failures: 99_999 })).toBe(DAY);
+});
+
+/** Milliseconds until the run that follows, or null. */
+function runWait(
+  changes: Partial<RetryPolicy>,
+  { failures = 1, random = MIDDLE, retryAfterMs = null as number | null } = {},
+): number | null {
+  const at = nextRunAt({ ...DEFAULT_RETRY_POLICY, ...changes }, { failures, now: NOW, random, retryAfterMs });
+  return at === null ? null : at.getTime() - NOW.getTime();
+}

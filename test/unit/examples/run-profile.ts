@@ -11,8 +11,15 @@ export async function profile(
   progress: (percent: number) => void = () => {},
 ) {
   const job = { id: 'job_01', type: 'csv.profile', accountId: 'default' };
-  const context = { input: profileInput.parse(input), signal, progress, job, run: { id: 'run_01', number: 1 } };
-  return profileOutput.parse(await csvProfile.run(context));
+  const context = {
+    input: profileInput.parse(input),
+    signal,
+    progress,
+    log: () => {},
+    job,
+    run: { id: 'run_01', number: 1 },
+  };
+  return profileOutput.parse(await csvProfile.run?.(context));
 }
 
 /** The profile of one column of these cells, quoted where they must be. */

@@ -13,10 +13,11 @@ function order(input: z.input<typeof takeawayOrder.input>, signal = new AbortCon
     input: takeawayOrder.input.parse(input),
     signal,
     progress: (percent: number, message?: string) => void reports.push([percent, message]),
+    log: () => {},
     job: { id: 'job_01kahzxxbgfp2rk3v4c1m9x7qe', type: 'takeaway.order', accountId: 'default' },
     run: { id: 'run_01', number: 1 },
   };
-  return { reports, ready: Promise.resolve(takeawayOrder.run(context)) };
+  return { reports, ready: Promise.resolve(takeawayOrder.run?.(context)) };
 }
 
 test('the kitchen reports every step, in order, and says when the order is ready', async () => {

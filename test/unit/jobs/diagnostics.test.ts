@@ -1,19 +1,14 @@
 import { expect, test } from 'vitest';
 import { diagnosticJobs } from '../../../src/jobs/diagnostics.ts';
-import { type Execution, execute } from '../../../src/jobs/execute.ts';
+import { callHandler } from '../../../src/jobs/handler.ts';
 import { JobTypes } from '../../../src/jobs/job-types.ts';
+import { CONTEXT } from './fixtures.ts';
 
 const types = new JobTypes(diagnosticJobs);
 
-function runDiagnostic(type: string, input: unknown, number = 1, more: Partial<Execution> = {}) {
-  const jobType = types.get(type)!;
-  const context = {
-    progress: () => {},
-    job: { id: 'job_1', type, accountId: 'acc_1' },
-    run: { id: `run_${number}`, number },
-  };
-  const never = new AbortController().signal;
-  return execute({ jobType, input, context, shutdown: never, leaseLost: never, ...more });
+function runDiagnostic(type: string, input: unknown, number = 1) {
+  const context = { ...CONTEXT, run: { id: `run_${number}`, number } };
+  return callHandler(types.get(type)!, input, context, new AbortController().signal);
 }
 
 test('there are echo, fail and sleep, each with a description', () => {
@@ -22,14 +17,14 @@ test('there are echo, fail and sleep, each with a description', () => {
 });
 
 test.each([null, 0, '', 'text', [1, [2]], { a: { b: null } }])('ringback.echo returns %j', async (input) => {
-  expect(await runDiagnostic('ringback.echo', input)).toMatchObject({
-    kind: 'succeeded',
-    outputText: JSON.stringify(input),
+  expect(await runDiagnostic('ringback.echo', input)).toEqual({
+    kind: 'value',
+    text: JSON.stringify(input),
   });
 });
 
 test('ringback.sleep tells how long it slept', async () => {
-  expect(await runDiagnostic('ringback.sleep', { ms: 0 })).toMatchObject({ outputText: '{"slept_ms":0}' });
+  expect(await runDiagnostic('ringback.sleep', { ms: 0 })).toMatchObject({ text: '{"slept_ms":0}' });
 });
 
 test('ringback.sleep has time for its longest sleep', () => {
@@ -38,17 +33,17 @@ test('ringback.sleep has time for its longest sleep', () => {
 
 test('ringback.sleep wakes when the worker shuts down', async () => {
   const { run } = types.get('ringback.sleep')!;
-  const asleep = Promise.resolve(run({ input: { ms: 3_600_000 }, signal: AbortSignal.abort() } as never));
+  const asleep = Promise.resolve(run!({ input: { ms: 3_600_000 }, signal: AbortSignal.abort() } as never));
   await expect(asleep).rejects.toMatchObject({ name: 'AbortError' });
 });
 
 test.each([
-  [0, ['succeeded']],
-  [2, ['failed', 'failed', 'succeeded']],
+  [0, ['value']],
+  [2, ['failed', 'failed', 'value']],
 ])('ringback.fail with times %d: %j', async (times, kinds) => {
   const outcomes = await Promise.all(kinds.map((_, index) => runDiagnostic('ringback.fail', { times }, index + 1)));
   expect(outcomes.map(({ kind }) => kind)).toEqual(kinds);
-  expect(outcomes.at(-1)).toMatchObject({ outputText: `{"runs":${times + 1}}` });
+  expect(outcomes.at(-1)).toMatchObject({ text: `{"runs":${times + 1}}` });
   expect(outcomes.slice(0, -1).every((outcome) => outcome.kind === 'failed' && outcome.retryable)).toBe(true);
 });
 

@@ -28,7 +28,7 @@ test.each<[string, unknown, RegExp | string]>([
   ['a type with a slash', { ...GOOD, type: 'csv/profile' }, TYPE_FORM],
   ['a type that is a number', { ...GOOD, type: 4711 }, TYPE_FORM],
   ['a type that is a symbol', { ...GOOD, type: Symbol('s') }, TYPE_FORM],
-  ['no run', { ...GOOD, run: undefined }, 'run must be a function'],
+  ['no way to be done', { ...GOOD, run: undefined }, 'needs exactly one of run (a function), backend'],
   ['a run that is a promise', { ...GOOD, run: Promise.resolve() }, 'run must be a function'],
   ['no input', { ...GOOD, input: undefined }, 'input must be a Standard Schema'],
   ['an input that is null', { ...GOOD, input: null }, 'input must be a Standard Schema'],
@@ -40,9 +40,9 @@ test.each<[string, unknown, RegExp | string]>([
   ['a timeout for ever', { ...GOOD, timeoutMs: Number.POSITIVE_INFINITY }, /timeoutMs must be/],
   ['a timeout that is no number', { ...GOOD, timeoutMs: '60s' }, /timeoutMs must be/],
   ['a timeout of null', { ...GOOD, timeoutMs: null }, /timeoutMs must be/],
-  ['no runs at all', { ...GOOD, maxRuns: 0 }, 'maxRuns must be a whole number from 1 to 100'],
-  ['half a run', { ...GOOD, maxRuns: 1.5 }, /maxRuns must be/],
-  ['101 runs', { ...GOOD, maxRuns: 101 }, /maxRuns must be/],
+  ['no runs at all', { ...GOOD, retry: { maxRuns: 0 } }, 'retry.maxRuns must be a whole number from 1 to 100'],
+  ['half a run', { ...GOOD, retry: { maxRuns: 1.5 } }, /maxRuns must be/],
+  ['101 runs', { ...GOOD, retry: { maxRuns: 101 } }, /maxRuns must be/],
 ])('a definition with %s is refused, by its place and with what is wrong', (_fault, definition, message) => {
   const first = { ...GOOD, type: 'good' };
   expect(() => register(first, definition)).toThrow(message);
@@ -71,8 +71,9 @@ test.each(['a', 'csv.profile', 'a_b-c.9', 'ringback.echo'])('the type %s is good
 });
 
 test('left out, a run has a minute and a job three runs', () => {
-  expect(jobType({})).toMatchObject({ timeoutMs: 60_000, maxRuns: 3 });
-  expect(jobType({ timeoutMs: 86_400_000, maxRuns: 100 })).toMatchObject({ timeoutMs: 86_400_000, maxRuns: 100 });
+  expect(jobType({})).toMatchObject({ timeoutMs: 60_000, retryPolicy: { maxRuns: 3 } });
+  const most = { timeoutMs: 86_400_000, retry: { maxRuns: 100 } };
+  expect(jobType(most)).toMatchObject({ timeoutMs: 86_400_000, retryPolicy: { maxRuns: 100 } });
 });
 
 test('types are listed by name, whatever their order in the file', () => {

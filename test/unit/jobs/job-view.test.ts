@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { newId } from '#domain/ids.ts';
 import { FINAL_JOB_STATUSES } from '#domain/job.ts';
 import { jobSchema } from '../../../src/http/schemas/job.ts';
 import { viewJob } from '../../../src/jobs/job-view.ts';
@@ -33,6 +34,7 @@ test('a job that waits has no member without a value, and nothing of its inner l
     created_at: '2026-01-31T11:59:00.000Z',
     updated_at: '2026-01-31T11:59:00.000Z',
     status_url: `${PUBLIC_URL}/v1/jobs/${queued.id}`,
+    cancel_url: `${PUBLIC_URL}/v1/jobs/${queued.id}/cancel`,
   });
 });
 
@@ -59,6 +61,36 @@ test('progress of 0 percent, a next run and the callback are shown', () => {
     next_run_at: NOW.toISOString(),
     started_at: '2026-01-31T11:59:00.000Z',
     callback: { endpoint_id: job.callbackEndpointId, url: 'https://example.com/hook', events: job.callbackEvents },
+  });
+});
+
+test('what a submission asked for is shown, in the words it used', () => {
+  const scheduleId = newId('sch', 0);
+  const retry = { maxRuns: 1, minDelayMs: 0, factor: 1, maxDelayMs: 0, jitter: 0 };
+  const asked = { priority: -5, timeoutMs: 1, retry, runAt: NOW, expiresAt: NOW, scheduleId };
+  expect(view({ ...queued, ...asked })).toMatchObject({
+    priority: -5,
+    timeout_ms: 1,
+    retry: { max_runs: 1, min_delay_ms: 0, factor: 1, max_delay_ms: 0, jitter: 0 },
+    run_at: NOW.toISOString(),
+    expires_at: NOW.toISOString(),
+    schedule_id: scheduleId,
+  });
+  expect(view({ ...queued, retry: { maxRuns: 7 } })).toHaveProperty('retry', { max_runs: 7 });
+});
+
+test('a cancel that has yet to take effect is shown', () => {
+  const seen = view(claimedJob({ cancelRequestedAt: NOW }));
+  expect(seen).toMatchObject({ status: 'in_progress', done: false, cancel_requested_at: NOW.toISOString() });
+});
+
+test.each([0, 5_000_000_000])('a result of %d bytes that is stored apart is named, and not shown', (resultBytes) => {
+  const stored = { resultRunId: newId('run', 0), resultType: 'image/png', resultSha256: Buffer.alloc(32, 0xab) };
+  const seen = view({ ...queued, ...stored, status: 'succeeded', resultBytes, finishedAt: NOW });
+  expect(seen).not.toHaveProperty('output');
+  expect(seen).toMatchObject({
+    result_url: `${PUBLIC_URL}/v1/jobs/${queued.id}/result`,
+    result: { content_type: 'image/png', bytes: resultBytes, sha256: 'ab'.repeat(32) },
   });
 });
 

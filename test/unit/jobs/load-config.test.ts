@@ -85,7 +85,7 @@ describe.concurrent('a config file', () => {
     const path = await write(`${SCHEMA}\nexport default { jobs: [${GOOD}, { type: 'b', input }, null] };`);
     expect(await faultOf(path)).toBe(
       'job types that cannot be used:\n' +
-        '  jobs[1] (b): run must be a function\n' +
+        '  jobs[1] (b): needs exactly one of run (a function), backend ({ url }) and remote (true)\n' +
         '  jobs[2] (no type): is not an object; make it with defineJob()',
     );
   });

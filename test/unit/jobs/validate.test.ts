@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { z } from 'zod';
 import type { SchemaResult } from '../../../src/jobs/define.ts';
-import { validate } from '../../../src/jobs/job-types.ts';
+import { validate } from '../../../src/jobs/validate.ts';
 import { schema } from './fixtures.ts';
 
 const order = z.strictObject({
