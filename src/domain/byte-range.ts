@@ -15,11 +15,15 @@ const SPEC = /^(\d*)-(\d*)$/;
  */
 export function parseByteRange(header: string | undefined, length: number): ByteRange | 'whole' | 'none' {
   // A list may have empty elements and white space around the others (RFC 9110, 5.6.1).
-  const specs = UNIT.exec(header ?? '')?.[1]?.split(',').map((spec) => spec.replaceAll(/^[\t ]+|[\t ]+$/g, ''));
+  const specs = UNIT.exec(header ?? '')?.[1]
+    ?.split(',')
+    .map((spec) => spec.replaceAll(/^[\t ]+|[\t ]+$/g, ''));
   const [spec, ...others] = (specs ?? []).filter((item) => item !== '');
   const [, from, to] = SPEC.exec(spec ?? '') ?? [];
   if (others.length > 0 || from === undefined || to === undefined) return 'whole';
-  return from === '' ? suffix(to, length) : between(Number(from), to === '' ? Number.POSITIVE_INFINITY : Number(to), length);
+  return from === ''
+    ? suffix(to, length)
+    : between(Number(from), to === '' ? Number.POSITIVE_INFINITY : Number(to), length);
 }
 
 /** The last so many bytes. */

@@ -33,7 +33,9 @@ export class JobQueries {
     const { status, error, createdAt } = job.value;
     if (status === 'succeeded') {
       const result = await openResult(this.#db, job.value);
-      return result === undefined ? refuse('job_not_found', `There is no job ${id} any more.`) : { ok: true, value: result };
+      return result === undefined
+        ? refuse('job_not_found', `There is no job ${id} any more.`)
+        : { ok: true, value: result };
     }
     if (isFinal(status)) {
       return refuse('no_result', `The job ${status}: ${error?.message ?? ''}`, {

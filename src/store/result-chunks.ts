@@ -3,11 +3,10 @@ import type { Connection, Database } from './database.ts';
 import type { RunRef } from './run-queue.ts';
 
 /**
- * Bytes of every chunk of a result but the last. Small on purpose: as hex they are a string of 64 KiB, which is young
- * garbage; from 128 KiB on it would be a large object, and a result of 50 MB would take 40 MB more of memory, not less time
- * (docs/decisions/0014).
+ * Bytes of every chunk of a result but the last. As hex they are a string of 120 KiB, which is young garbage; from 128 KiB
+ * on it would be a large object, and a result of 50 MB would take 40 MB more of memory (docs/decisions/0014).
  */
-export const CHUNK_BYTES = 32 * 1024;
+export const CHUNK_BYTES = 60 * 1024;
 
 export interface ResultKey {
   readonly accountId: AccountId;

@@ -4,7 +4,8 @@ import { createCipheriv, createHash } from 'node:crypto';
 export async function* pseudoRandom(bytes: number, pieceBytes = 64 * 1024): AsyncGenerator<Buffer, void, void> {
   const cipher = createCipheriv('aes-128-ctr', Buffer.alloc(16, 1), Buffer.alloc(16));
   const zeros = Buffer.alloc(pieceBytes);
-  for (let left = bytes; left > 0; left -= pieceBytes) yield cipher.update(zeros.subarray(0, Math.min(pieceBytes, left)));
+  for (let left = bytes; left > 0; left -= pieceBytes)
+    yield cipher.update(zeros.subarray(0, Math.min(pieceBytes, left)));
 }
 
 /** SHA-256 of what a source yields. */

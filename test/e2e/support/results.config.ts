@@ -4,12 +4,18 @@ import { pseudoRandom } from './pseudo-random.ts';
 
 const bytes = z.int().min(0);
 
-/** Job types whose results are not inline. */
+/** Job types whose results are not inline, and one that says what it is told to. */
 export default defineConfig({
   jobs: [
     defineJob({
       type: 'files.random',
-      input: z.strictObject({ bytes, piece_bytes: z.int().min(1).default(64 * 1024) }),
+      input: z.strictObject({
+        bytes,
+        piece_bytes: z
+          .int()
+          .min(1)
+          .default(64 * 1024),
+      }),
       run: ({ input }) => new FileResult(pseudoRandom(input.bytes, input.piece_bytes), 'application/octet-stream'),
     }),
     defineJob({
@@ -36,6 +42,24 @@ export default defineConfig({
       type: 'values.large',
       input: z.strictObject({ items: z.int() }),
       run: ({ input }) => largeValue(input.items),
+    }),
+    defineJob({
+      type: 'logs.linger',
+      input: z.strictObject({}),
+      run: ({ log, signal }) => {
+        log('info', 'still at it');
+        return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error)));
+      },
+    }),
+    defineJob({
+      type: 'logs.say',
+      input: z.strictObject({ lines: z.array(z.unknown()), then_fail: z.boolean().default(false) }),
+      retry: { minDelayMs: 0 },
+      run: ({ input, log, run }) => {
+        for (const line of input.lines) log('info', line as string, { run: run.number });
+        log('error', 'the end');
+        if (input.then_fail && run.number === 1) throw new Error('as told');
+      },
     }),
   ],
 });
