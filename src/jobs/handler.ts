@@ -2,6 +2,7 @@ import { types } from 'node:util';
 import type { JobError } from '#domain/job.ts';
 import { toCleanText, toStorableJson } from '#domain/json.ts';
 import { type AnyJobDefinition, FileResult, type JobContext, NonRetryableError, RetryAfterError } from './define.ts';
+import type { Fault } from '#domain/problem.ts';
 import { validate } from './validate.ts';
 
 /** What a job type made of an input, wherever it ran. */
@@ -24,6 +25,8 @@ export interface HandlerFailure {
   readonly retryable: boolean;
   /** The next run should not start sooner; null leaves it to the retry policy. */
   readonly retryAfterMs: number | null;
+  /** Where an output does not fit its schema. */
+  readonly faults?: readonly Fault[];
 }
 
 export type HandlerContext = Omit<JobContext<unknown>, 'input' | 'signal'>;
@@ -61,8 +64,10 @@ export async function checkInput(
   return failed('invalid_input', message, false);
 }
 
+type CheckedValue = Extract<HandlerOutcome, { readonly kind: 'value' | 'failed' }>;
+
 /** A value that cannot be stored, or is not what the type promised, will not be so the next time: no retry. */
-export async function checkValue({ output }: Pick<Handled, 'output'>, value: unknown): Promise<HandlerOutcome> {
+export async function checkValue({ output }: Pick<Handled, 'output'>, value: unknown): Promise<CheckedValue> {
   let checked = value;
   if (output !== undefined) {
     const result = await validate(output, value).catch(thrown);
@@ -70,12 +75,13 @@ export async function checkValue({ output }: Pick<Handled, 'output'>, value: unk
       return failed('invalid_output', `The output's schema threw: ${result.message}`, false);
     if (!result.ok) {
       const faults = result.faults.slice(0, 5).map(({ path, message }) => `${path || '/'}: ${message}`);
-      return failed('invalid_output', `The handler's result does not fit its schema. ${faults.join('; ')}`, false);
+      const failure = failed('invalid_output', `The result does not fit its schema. ${faults.join('; ')}`, false);
+      return { ...failure, faults: result.faults };
     }
     checked = result.value;
   }
   const json = toStorableJson(checked);
-  if (!json.ok) return failed('invalid_output', `The handler's result cannot be stored: ${json.reason}.`, false);
+  if (!json.ok) return failed('invalid_output', `The result cannot be stored: ${json.reason}.`, false);
   return { kind: 'value', text: json.text };
 }
 

@@ -32,10 +32,19 @@ export class ResultKeeper {
     this.#onFault = onFault;
   }
 
+  get maxBytes(): number {
+    return this.#limits.maxBytes;
+  }
+
+  /** True for JSON that stands in the job itself. */
+  fitsInline(text: string): boolean {
+    return Buffer.byteLength(text) <= this.#limits.inlineBytes;
+  }
+
   /** Never rejects. What is stored is the job's only once the run has ended well; until then nobody can see it. */
   async keep(run: RunRef, outcome: HandlerOutcome, signal: AbortSignal): Promise<KeptOutcome> {
     if (outcome.kind !== 'value' && outcome.kind !== 'file') return outcome;
-    if (outcome.kind === 'value' && Buffer.byteLength(outcome.text) <= this.#limits.inlineBytes)
+    if (outcome.kind === 'value' && this.fitsInline(outcome.text))
       return { kind: 'succeeded', outputText: outcome.text, result: null };
     const { contentType, body } =
       outcome.kind === 'file' ? outcome : { contentType: 'application/json', body: [Buffer.from(outcome.text)] };

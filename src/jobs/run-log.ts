@@ -5,7 +5,7 @@ import type { LogLine } from '#store/job-logs.ts';
 const WRITE_EVERY_MS = 250;
 const WRITE_AT_LINES = 200;
 /** Of one run. What a handler says beyond is counted, not kept: a log must not outgrow the work. */
-const MAX_LINES = 10_000;
+export const MAX_LINES = 10_000;
 /** Of one run, too: what waits while the database is away is in memory. */
 const MAX_CHARACTERS = 8_000_000;
 const MAX_MESSAGE = 4000;
@@ -27,6 +27,11 @@ export function toLogLine(
     fields: fieldsOf(said.fields),
     createdAt: new Date(),
   };
+}
+
+/** How many lines a run's log has whose last one stands there. */
+export function countOfLines(runNumber: number, lastPosition: number | null): number {
+  return lastPosition === null ? 0 : lastPosition - runNumber * RUN_STRIDE;
 }
 
 /** A run's log: lines are gathered for a moment and written together, in their order, the last ones before the run ends. */

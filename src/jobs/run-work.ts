@@ -37,7 +37,9 @@ export interface RunWorkDeps {
 
 /** Works one claimed run off, from its first line to its end on record. */
 export async function workOff(job: ClaimedJob, stops: Stops, deps: RunWorkDeps): Promise<void> {
-  const { outcome, progress } = await executeRun(job, stops, deps);
+  const { outcome: executed, progress } = await executeRun(job, stops, deps);
+  // A back end that goes on by itself cannot be told to stop.
+  const outcome = executed.kind === 'deferred' && stops.canceled.aborted ? { kind: 'canceled' as const } : executed;
   const run = { accountId: job.accountId, jobId: job.id, runId: job.runId };
   if (outcome.kind === 'deferred') {
     const deferred = await persist(() => deferRun(deps.db.sql, run), isUnavailable, stops.shutdown);

@@ -19,7 +19,8 @@ export async function findApiKey({ sql }: Database, hash: Uint8Array): Promise<A
 
 /**
  * Makes the key valid for the account of that name, creating the account. Several processes may do this at once: the
- * unique name decides whose account it is, and the key is only inserted where its hash is not yet known.
+ * unique name decides whose account it is, and the key is only inserted where its hash is not yet known. One that the
+ * account has already gets these scopes: those that there are grow with the versions.
  */
 export async function ensureApiKey(
   db: Database,
@@ -40,6 +41,9 @@ export async function ensureApiKey(
       VALUES (${key.accountId}, ${key.accountName}, ${key.now})
       ON CONFLICT (name) DO UPDATE SET name = excluded.name
       RETURNING account_id`;
+    await tx`
+      UPDATE ringback.api_keys SET scopes = ${[...key.scopes]}::text[]
+      WHERE hash = ${key.hash} AND account_id = ${account.account_id} AND scopes <> ${[...key.scopes]}::text[]`;
     await tx`
       INSERT INTO ringback.api_keys (account_id, id, hash, last_four, scopes, created_at)
       SELECT ${account.account_id}, ${key.keyId}, ${key.hash}, ${key.lastFour}, ${[...key.scopes]}::text[], ${key.now}

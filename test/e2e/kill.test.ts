@@ -65,7 +65,8 @@ describe('a service that is killed with work at every stage', { timeout: 120_000
     await expectNoGaps();
     await expectEveryAttemptOnRecord(receiver.requests);
     await expectTraceOfTheKill(second);
-    expect(await database.sql`SELECT name, state FROM pgboss.job`, 'nothing is left in the queues').toHaveLength(0);
+    expect(await database.sql`SELECT name, state FROM pgboss.job`, 'no delivery is left').toHaveLength(0);
+    expect(await database.sql`SELECT job_id FROM ringback.run_queue`, 'no run is left').toHaveLength(0);
     await second.stop();
   });
 });
@@ -89,16 +90,23 @@ async function expectNoGaps(): Promise<void> {
     SELECT job_id, json_agg(sequence ORDER BY sequence) AS sequences, json_agg(type ORDER BY sequence) AS types
     FROM ringback.events GROUP BY job_id`;
   expect(events).toHaveLength(JOBS);
-  for (const { sequences, types } of events) {
-    expect(sequences).toEqual([1, 2, 3]);
-    expect(types).toEqual(['job.queued', 'job.started', expect.stringMatching(/^job\.(succeeded|failed)$/)]);
-  }
-  const numbers = await database.sql`
+  const runs = await database.sql`
     SELECT job.id, run_count, json_agg(number ORDER BY number) AS numbers
     FROM ringback.jobs AS job JOIN ringback.job_runs AS run ON run.job_id = job.id GROUP BY job.id, run_count`;
-  for (const { run_count: runs, numbers: seen } of numbers) {
-    expect(seen).toEqual(Array.from({ length: runs }, (_, index) => index + 1));
+  const runCounts = new Map<string, number>(runs.map(({ id, run_count: count }) => [id, count]));
+  for (const { run_count: count, numbers } of runs) expect(numbers).toEqual(upTo(count));
+
+  for (const { job_id: id, sequences, types } of events) {
+    // Each run but the last was followed by another, and said so.
+    const retries = Array.from({ length: runCounts.get(id)! - 1 }, () => 'job.retrying');
+    const end = expect.stringMatching(/^job\.(succeeded|failed)$/) as unknown;
+    expect(types).toEqual(['job.queued', 'job.started', ...retries, end]);
+    expect(sequences).toEqual(upTo(retries.length + 3));
   }
+}
+
+function upTo(last: number): number[] {
+  return Array.from({ length: last }, (_, index) => index + 1);
 }
 
 /** By webhook-id and webhook-timestamp; what the killed courier could not write down is `interrupted`. */

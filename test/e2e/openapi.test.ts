@@ -47,6 +47,7 @@ function operations(): Array<{ name: string; path: string; method: string; opera
 
 /** The contract's routes that there are so far, and what the service tells about itself. */
 const ROUTES = [
+  'DELETE /v1/schedules/{id}',
   'GET /healthz',
   'GET /readyz',
   'GET /v1/deliveries/{id}',
@@ -57,11 +58,19 @@ const ROUTES = [
   'GET /v1/jobs',
   'GET /v1/jobs/{id}',
   'GET /v1/jobs/{id}/deliveries',
+  'GET /v1/jobs/{id}/logs',
   'GET /v1/jobs/{id}/result',
   'GET /v1/jobs/{id}/runs',
+  'GET /v1/schedules',
+  'GET /v1/schedules/{id}',
+  'PATCH /v1/schedules/{id}',
   'POST /v1/endpoints',
   'POST /v1/endpoints/{id}/rotate-secret',
   'POST /v1/jobs',
+  'POST /v1/schedules',
+  'POST /v1/schedules/{id}/pause',
+  'POST /v1/schedules/{id}/resume',
+  'POST /v1/schedules/{id}/trigger',
 ];
 
 describe('the OpenAPI document', () => {
@@ -183,7 +192,7 @@ describe('what the service answers', () => {
     await untilDone(ask, failing.id);
 
     for (const job of [id, sleeping.id, failing.id, 'job_nonsense']) {
-      for (const rest of ['', '/result', '/runs', '/deliveries']) {
+      for (const rest of ['', '/result', '/logs', '/runs', '/deliveries']) {
         expectDeclared(await ask('GET', `/v1/jobs/${job}${rest}`), 'get', `/v1/jobs/{id}${rest}`);
       }
     }

@@ -47,12 +47,17 @@ const PROVOKED: Record<ProblemCode, Provoked | { readonly elsewhere: string }> =
   },
   job_not_found: { by: () => ask('GET', `/v1/jobs/job_${UNKNOWN}`), saying: new RegExp(`job_${UNKNOWN}`) },
   endpoint_not_found: { by: () => ask('GET', `/v1/endpoints/ep_${UNKNOWN}`), saying: new RegExp(`ep_${UNKNOWN}`) },
+  schedule_not_found: {
+    by: () => ask('GET', `/v1/schedules/sch_${UNKNOWN}`),
+    saying: new RegExp(`sch_${UNKNOWN}`),
+  },
   delivery_not_found: { by: () => ask('GET', `/v1/deliveries/dlv_${UNKNOWN}`), saying: new RegExp(`dlv_${UNKNOWN}`) },
   method_not_allowed: { by: () => ask('DELETE', '/v1/jobs'), saying: /DELETE.*GET/ },
   job_not_finished: {
     by: () => resultOf({ type: 'ringback.sleep', input: { ms: 600_000 } }),
     saying: /Ask again in \d/,
   },
+  schedule_name_taken: { by: () => makeTwice({ name: 'twice', cron: '@yearly', job: echo }), saying: /"twice"/ },
   no_result: { by: () => resultOfFailed(), saying: /failed/ },
   body_too_large: {
     by: () => ask('POST', '/v1/jobs', { ...echo, input: 'x'.repeat(1_048_576) }),
@@ -73,6 +78,11 @@ const PROVOKED: Record<ProblemCode, Provoked | { readonly elsewhere: string }> =
     saying: /10\.0\.0\.0\/8/,
     at: ['/callback/url'],
   },
+  invalid_schedule: {
+    by: () => ask('POST', '/v1/schedules', { name: 'never', cron: '0 0 30 2 *', time_zone: 'Berlin', job: echo }),
+    saying: /never comes due.*Europe\/Berlin/,
+    at: ['/cron', '/time_zone'],
+  },
   headers_too_large: {
     by: () => sendRaw(service.url, `GET /healthz HTTP/1.1\r\nhost: x\r\nx: ${'y'.repeat(20_000)}\r\n\r\n`),
     saying: /16 KiB/,
@@ -80,6 +90,12 @@ const PROVOKED: Record<ProblemCode, Provoked | { readonly elsewhere: string }> =
   internal_error: { by: () => withoutTable('endpoint_secrets'), saying: /request id/ },
   database_unavailable: { elsewhere: 'database-outage.test.ts takes the database away' },
 };
+
+/** Answers what the second of two equal requests is told. */
+async function makeTwice(schedule: object): Promise<Answer> {
+  await ask('POST', '/v1/schedules', schedule);
+  return ask('POST', '/v1/schedules', schedule);
+}
 
 describe('a problem', () => {
   const codes = Object.keys(PROBLEMS) as ProblemCode[];

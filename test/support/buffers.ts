@@ -7,8 +7,13 @@ import { inTransaction } from './fixtures.ts';
  * @param db a pool of one connection, whose plans are the ones to be measured
  */
 export async function buffersTouched(db: Database, work: (tx: Transaction) => Promise<unknown>): Promise<number> {
+  return buffersTouchedBy(db, () => inTransaction(db, work));
+}
+
+/** The same of statements that commit by themselves. */
+export async function buffersTouchedBy(db: Database, work: () => Promise<unknown>): Promise<number> {
   const before = await readCounters(db);
-  await inTransaction(db, work);
+  await work();
   return (await readCounters(db)) - before;
 }
 

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { API_KEY_SCOPES, hashApiKey, newApiKey } from '#domain/api-key.ts';
 import type { AttemptResult } from '#domain/attempt.ts';
 import { mintSecret } from '#domain/endpoint.ts';
-import { type AccountId, type EndpointId, type JobId, newId, timeOf, type WorkerId } from '#domain/ids.ts';
+import { type AccountId, type EndpointId, type JobId, newId, type RunId, timeOf, type WorkerId } from '#domain/ids.ts';
 import { FINAL_JOB_EVENT_TYPES, type FinalJobEventType } from '#domain/job.ts';
 import type { Result } from '#domain/problem.ts';
 import { parseSecretKey, type SecretKey } from '#domain/secret-box.ts';
@@ -96,6 +96,7 @@ export function newJob(accountId: AccountId, changes: Partial<NewJob> = {}, to?:
     runAt: null,
     expiresAt: null,
     scheduleId: null,
+    scheduledFor: null,
     callbackEndpointId: to?.id ?? null,
     callbackUrl: to?.url ?? null,
     callbackEvents: to === undefined ? null : FINAL_JOB_EVENT_TYPES,
@@ -153,7 +154,10 @@ export async function makeDue(db: Database, job: { id: JobId }): Promise<void> {
 }
 
 /** A success with an event and without a delivery, unless changed. */
-export function runEnd(job: ClaimedJob, changes: Partial<RunEnd> = {}): RunEnd {
+export function runEnd(
+  job: { accountId: AccountId; id: JobId; runId: RunId | null },
+  changes: Partial<RunEnd> = {},
+): RunEnd {
   const { jobStatus = 'succeeded', endedAt = changes.event ? new Date(timeOf(changes.event.id)) : new Date() } =
     changes;
   const type = jobStatus === 'in_progress' ? 'job.retrying' : (`job.${jobStatus}` as const);
@@ -175,6 +179,27 @@ export function runEnd(job: ClaimedJob, changes: Partial<RunEnd> = {}): RunEnd {
     delivery: null,
     ...changes,
   };
+}
+
+/** A job whose run is under way, with an endpoint that is to be told of its end. */
+export async function makeRunning(
+  db: Database,
+  changes: Partial<NewJob> = {},
+): Promise<{ accountId: AccountId; endpoint: MadeEndpoint; job: ClaimedJob }> {
+  const accountId = changes.accountId ?? (await makeAccount(db)).accountId;
+  const endpoint = await makeEndpoint(db, accountId);
+  return { accountId, endpoint, job: await claimRun(db, await insertJob(db, accountId, changes, endpoint)) };
+}
+
+/** How a run ends that was given back: its job is ready at once. */
+export const RELEASED = { runStatus: 'released', jobStatus: 'in_progress' } as const satisfies Partial<RunEnd>;
+
+/** The end of a job that no run holds. */
+export function waitingEnd(job: { accountId: AccountId; id: JobId }, jobStatus: 'canceled' | 'expired'): RunEnd {
+  return runEnd(
+    { ...job, runId: null },
+    { runStatus: null, jobStatus, jobError: { code: jobStatus, message: 'it was' } },
+  );
 }
 
 /** The last event of a job and, with an endpoint, the delivery of it. */

@@ -1,12 +1,11 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
-import { isFinal, pollAfterSeconds } from '#domain/job.ts';
 import type { DeliveryQueries } from '#callbacks/delivery-queries.ts';
 import type { CurrentRun, JobQueries, RunRecord } from '#jobs/job-queries.ts';
 import { viewJob } from '#jobs/job-view.ts';
 import type { Canceler } from '#jobs/cancel.ts';
 import type { Env } from '../env.ts';
 import { problem } from '../problem.ts';
-import { encodeCursor, idSchema, json, pageOf, pageQuery, problems } from '../schemas/common.ts';
+import { idSchema, json, problems } from '../schemas/common.ts';
 import { deliverySchema } from '../schemas/callback.ts';
 import { jobSchema, runSchema } from '../schemas/job.ts';
 import { onInvalid } from '../validation.ts';
@@ -20,24 +19,9 @@ export interface JobRoutesDeps {
 }
 
 const byId = { params: z.object({ id: idSchema('job') }) };
-const retryAfter = z.object({ 'Retry-After': z.string().openapi({ description: 'Seconds; while pending.' }) });
 
 export function jobRoutes(deps: JobRoutesDeps) {
   const { canceler, jobs, deliveries, publicUrl } = deps;
-  const list = createRoute({
-    method: 'get',
-    path: '/v1/jobs',
-    summary: 'List jobs, newest first',
-    request: { query: pageQuery('job') },
-    responses: { 200: json(pageOf(jobSchema), 'A page of jobs.'), ...problems(400) },
-  });
-  const get = createRoute({
-    method: 'get',
-    path: '/v1/jobs/{id}',
-    summary: 'The status of a job',
-    request: byId,
-    responses: { 200: { ...json(jobSchema, 'The job as it is now.'), headers: retryAfter }, ...problems(400, 404) },
-  });
   const runs = createRoute({
     method: 'get',
     path: '/v1/jobs/{id}/runs',
@@ -65,20 +49,6 @@ export function jobRoutes(deps: JobRoutesDeps) {
   });
 
   return new OpenAPIHono<Env>({ defaultHook: onInvalid })
-    .openapi(list, async (c) => {
-      const { limit, cursor } = c.req.valid('query');
-      const page = await jobs.list(c.get('apiKey').accountId, { before: cursor, limit });
-      const last = page.length === limit ? page.at(-1) : undefined;
-      const items = page.map((job) => viewJob(job, publicUrl));
-      return c.json({ items, next_cursor: last === undefined ? null : encodeCursor(last.id) }, 200);
-    })
-    .openapi(get, async (c) => {
-      const found = await jobs.find(c.get('apiKey').accountId, c.req.valid('param').id);
-      if (!found.ok) return problem(c, found);
-      const job = found.value;
-      if (!isFinal(job.status)) c.header('retry-after', String(pollAfterSeconds(job.createdAt, new Date())));
-      return c.json(viewJob(job, publicUrl), 200);
-    })
     .openapi(runs, async (c) => {
       const found = await jobs.runs(c.get('apiKey').accountId, c.req.valid('param').id);
       if (!found.ok) return problem(c, found);

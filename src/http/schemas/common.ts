@@ -1,6 +1,10 @@
 import { z } from '@hono/zod-openapi';
 import { type IdPrefix, parseId } from '#domain/ids.ts';
 
+/** PostgreSQL's text and jsonb hold neither. */
+export const storable = (text: string) => !text.includes('\0') && text.isWellFormed();
+export const UNSTORABLE = 'must not hold U+0000 or an unpaired surrogate';
+
 /** An id in a path or a body: `job_01h455vb4pex5vsknk084sn02q`. */
 export function idSchema<P extends IdPrefix>(prefix: P) {
   return z

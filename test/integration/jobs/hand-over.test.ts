@@ -1,48 +1,52 @@
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { newId, timeOf } from '#domain/ids.ts';
-import { Keeper } from '../../../src/keeper/keeper.ts';
+import { claimRuns } from '#store/claim-runs.ts';
+import { rescueRuns } from '../../../src/jobs/rescue.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
-import { claimRun, inTransaction } from '../../support/fixtures.ts';
-import { endOfJob, jobType, readJob, runsOfJob, type SubmittedJob, submitJob } from '../../support/job-life.ts';
-import { memoryLog } from '../../support/log.ts';
+import { claimRun, makeDue, runClaim } from '../../support/fixtures.ts';
+import {
+  callbackBody,
+  endOfJob,
+  jobType,
+  readJob,
+  runsOfJob,
+  type SubmittedJob,
+  submitJob,
+} from '../../support/job-life.ts';
 import { useQueues } from '../../support/queues.ts';
-import { startRunner } from '../../support/workers.ts';
+import { makeEndings, rescueDeps, startRunner } from '../../support/workers.ts';
 
 const database = useDatabase();
 const queues = useQueues(database);
 
 beforeEach(async () => {
   await database.sql`DELETE FROM pgboss.job`;
+  await database.sql`DELETE FROM ringback.run_queue`;
 });
 
 const parts = () => ({ database, queues: queues.get() });
-const submit = () => submitJob(parts());
+const submit = (options?: Parameters<typeof submitJob>[1]) => submitJob(database, options);
 const read = (job: SubmittedJob) => readJob(database, job);
 const ended = (job: SubmittedJob) => endOfJob(database, job);
 const statuses = async (job: SubmittedJob) =>
   (await runsOfJob(database, job)).map(([number, status]) => [number, status]);
 
 /** A worker that claims the job and is never heard of again, for so long that its lease has run out. */
-async function claimAndDie(job: SubmittedJob, earlierLost = false): Promise<void> {
-  await inTransaction(database.db, async (tx) => {
-    const [item] = await queues.get().runs.claim(tx, 1);
-    expect(item?.data.jobId).toBe(job.id);
-  });
-  await claimRun(database.db, job, { earlierLost, workerId: newId('wrk', timeOf(job.id)) });
+async function claimAndDie(job: SubmittedJob): Promise<void> {
+  await claimRun(database.db, job, { workerId: newId('wrk', timeOf(job.id)) });
   await lapse();
 }
 
-const lapse = () => database.sql`UPDATE pgboss.job SET heartbeat_on = now() - interval '1 hour' WHERE state = 'active'`;
+const lapse = () =>
+  database.sql`UPDATE ringback.run_queue SET lease_expires_at = now() - interval '1 hour' WHERE state = 'leased'`;
 
-/** What the keeper does every few seconds, once. */
-async function keep(): Promise<string[]> {
-  const announced: string[] = [];
-  const { log } = memoryLog();
-  const keeper = new Keeper({ db: database.db, queues: queues.get(), log, announce: (queue) => announced.push(queue) });
-  keeper.start();
-  await keeper.stop();
-  return announced;
+/** What the keeper does every few seconds, once; answers when the jobs that go on are due. */
+async function keep(jobs = [jobType(() => null)]): Promise<number[]> {
+  const dueAt: number[] = [];
+  const endings = makeEndings(parts(), { dueAt: (at) => void dueAt.push(at) });
+  await rescueRuns(rescueDeps(parts(), jobs, { endings }));
+  return dueAt;
 }
 
 describe('a runner that stops', () => {
@@ -78,7 +82,7 @@ describe('a runner that stops', () => {
     expect(signal.aborted).toBe(true);
     expect(await statuses(job)).toEqual([[1, 'released']]);
     expect(await read(job)).toMatchObject({ status: 'in_progress', failureCount: 0, runId: null });
-    startRunner(parts(), [jobType(({ run: { number } }) => number, { maxRuns: 1 })]);
+    startRunner(parts(), [jobType(({ run: { number } }) => number, { retry: { maxRuns: 1 } })]);
     expect(await ended(job)).toMatchObject({ status: 'succeeded', output: 2, failureCount: 0 });
     expect(await statuses(job)).toEqual([
       [1, 'released'],
@@ -90,19 +94,22 @@ describe('a runner that stops', () => {
     const { worker } = startRunner(parts(), [jobType(() => null)]);
     await worker.stop(0);
     const job = await submit();
-    worker.loop.wake();
+    for (const { loop } of worker.pools) loop.wake();
     await database.sql`SELECT 1`;
     expect(await read(job)).toMatchObject({ status: 'queued', runCount: 0 });
   });
 });
 
 describe('a worker that died', () => {
-  test('leaves a run on record as lost, and the job is run again', async () => {
+  test('leaves a run on record as lost, and the job is run again after a pause', async () => {
     const job = await submit();
     await claimAndDie(job);
-    expect(await keep()).toEqual(['run']);
-    const { worker } = startRunner(parts(), [jobType(({ run: { number } }) => number)]);
-    worker.loop.wake();
+    const now = Date.now();
+    const [dueAt] = await keep();
+    expect(await read(job)).toMatchObject({ status: 'in_progress', runId: null, nextRunAt: new Date(dueAt!) });
+    expect(dueAt! - now, 'a second, less a fifth').toBeGreaterThanOrEqual(800);
+    startRunner(parts(), [jobType(({ run: { number } }) => number)]);
+    await makeDue(database.db, job);
     expect(await ended(job)).toMatchObject({ status: 'succeeded', output: 2, failureCount: 1, runCount: 2 });
     expect(await statuses(job)).toEqual([
       [1, 'lost'],
@@ -111,15 +118,24 @@ describe('a worker that died', () => {
     expect(await keep(), 'nothing is left to rescue').toEqual([]);
   });
 
-  test('is not held against a job for ever: after as many losses as it may have runs, it fails', async () => {
-    const job = await submit();
+  test('is not held against a job for ever: after as many losses as it may have runs, it fails and tells so', async () => {
+    const job = await submit({ withCallback: true });
+    const type = jobType(() => expect.fail('it was run again'), { retry: { maxRuns: 2 } });
     await claimAndDie(job);
-    await keep();
-    await claimAndDie(job, true);
-    await keep();
-    startRunner(parts(), [jobType(() => expect.fail('it was run again'), { maxRuns: 2 })]);
-    expect(await ended(job)).toMatchObject({ status: 'failed', error: { code: 'worker_lost' } });
-    expect(await database.sql`SELECT FROM pgboss.job`).toHaveLength(0);
+    await keep([type]);
+    await makeDue(database.db, job);
+    await claimAndDie(job);
+    expect(await keep([type])).toEqual([]);
+    expect(await read(job)).toMatchObject({ status: 'failed', error: { code: 'worker_lost' }, failureCount: 2 });
+    expect(await statuses(job)).toEqual([
+      [1, 'lost'],
+      [2, 'lost'],
+    ]);
+    expect(await callbackBody(database, job)).toMatchObject({ type: 'job.failed', sequence: 4 });
+    expect(await database.sql`SELECT data ->> 'endpointId' AS endpoint FROM pgboss.job`).toEqual([
+      { endpoint: job.endpoint!.id },
+    ]);
+    expect(await database.sql`SELECT FROM ringback.run_queue`).toHaveLength(0);
   });
 });
 
@@ -137,6 +153,7 @@ describe('a worker that was only slow', () => {
     await eventually(() => expect(signals).toHaveLength(1));
     await lapse();
     await keep();
+    await makeDue(database.db, job);
     const second = startRunner(parts(), [handler]);
     return { job, first, second, signals };
   }
@@ -153,7 +170,13 @@ describe('a worker that was only slow', () => {
       [1, 'lost'],
       [2, 'succeeded'],
     ]);
-    expect(await database.sql`SELECT FROM ringback.events WHERE job_id = ${job.id}`).toHaveLength(3);
+    const events = await database.sql`SELECT type FROM ringback.events WHERE job_id = ${job.id} ORDER BY sequence`;
+    expect(events.map(({ type }) => type as string)).toEqual([
+      'job.queued',
+      'job.started',
+      'job.retrying',
+      'job.succeeded',
+    ]);
   });
 });
 
@@ -173,8 +196,10 @@ describe('a handler whose lease was lost', () => {
     const signal = await started.promise;
     await lapse();
     await keep();
-    await inTransaction(database.db, (tx) => queues.get().runs.claim(tx, 1));
-    await claimRun(database.db, job, { earlierLost: true });
+    await database.sql`UPDATE ringback.run_queue SET pool = 'elsewhere' WHERE job_id = ${job.id}`;
+    await makeDue(database.db, job);
+    const again = await claimRuns(database.db, runClaim({ pool: 'elsewhere' }));
+    expect(again.jobs, 'a pool that the runner does not look at').toHaveLength(1);
     const tick = setInterval(() => {}, 1);
     onTestFinished(() => clearInterval(tick));
     await eventually(() => {
@@ -185,7 +210,7 @@ describe('a handler whose lease was lost', () => {
 });
 
 test('many runners share a queue, and run each job once', async () => {
-  const jobs = await Promise.all(Array.from({ length: 60 }, submit));
+  const jobs = await Promise.all(Array.from({ length: 60 }, () => submit()));
   const runs = new Map<string, number>();
   const counting = jobType(({ job: { id } }) => void runs.set(id, (runs.get(id) ?? 0) + 1));
   for (let count = 0; count < 3; count++) startRunner(parts(), [counting]);

@@ -16,7 +16,7 @@ const run = (handler: Handler, more: Parameters<typeof jobType>[1] = {}) =>
   startRunner({ database, queues: queues.get() }, [jobType(handler, more)]);
 
 const page = { after: 0, limit: 1000, level: 'debug' as const };
-const logs = () => new JobLogs(database.db, new JobQueries(database.db));
+const logs = () => new JobLogs(database.db, new JobQueries(database.db, { after: () => 1 }));
 const readAll = async ({ accountId, id }: SubmittedJob) => accepted(await logs().read(accountId, id, page));
 const messages = async (job: SubmittedJob) => (await readAll(job)).map(({ message }) => message);
 

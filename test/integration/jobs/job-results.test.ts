@@ -11,7 +11,7 @@ import { claimRun, insertJob, makeAccount, runEnd } from '../../support/fixtures
 import { RESULT_LIMITS } from '../../support/workers.ts';
 
 const database = useDatabase();
-const queries = () => new JobQueries(database.db);
+const queries = () => new JobQueries(database.db, { after: () => 1 });
 
 async function startJob() {
   const { accountId } = await makeAccount(database.db);

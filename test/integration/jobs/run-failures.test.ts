@@ -16,17 +16,18 @@ import {
 } from '../../support/job-life.ts';
 import { errorsIn } from '../../support/log.ts';
 import { useQueues } from '../../support/queues.ts';
-import { PUBLIC_URL, startRunner } from '../../support/workers.ts';
+import { PUBLIC_URL, RESULT_LIMITS, startRunner } from '../../support/workers.ts';
 
 const database = useDatabase();
 const queues = useQueues(database);
 
 beforeEach(async () => {
   await database.sql`DELETE FROM pgboss.job`;
+  await database.sql`DELETE FROM ringback.run_queue`;
 });
 
 const parts = () => ({ database, queues: queues.get() });
-const submit = (options?: Parameters<typeof submitJob>[1]) => submitJob(parts(), options);
+const submit = (options?: Parameters<typeof submitJob>[1]) => submitJob(database, options);
 const run = (definition: AnyJobDefinition) => startRunner(parts(), [definition]);
 const read = (job: SubmittedJob) => readJob(database, job);
 const ended = (job: SubmittedJob) => endOfJob(database, job);
@@ -65,7 +66,7 @@ describe('a run that fails', () => {
         () => {
           throw new RangeError('out of range');
         },
-        { maxRuns: 1 },
+        { retry: { maxRuns: 1 } },
       ),
     );
     const error = { code: 'handler_error', message: 'RangeError: out of range' };
@@ -84,7 +85,7 @@ describe('a run that fails', () => {
         () => {
           throw new NonRetryableError('no such customer');
         },
-        { maxRuns: 5 },
+        { retry: { maxRuns: 5 } },
       ),
     );
     expect((await ended(job)).error).toEqual({
@@ -105,7 +106,7 @@ describe('a run that fails', () => {
     ['an Error of a megabyte', new Error('x'.repeat(1_000_000)), /^Error: x{1993}$/],
   ])('because its handler throws %s fails the job with a message', async (_, thrown, message) => {
     const job = await submit();
-    const { lines } = run(jobType(() => Promise.reject(thrown), { maxRuns: 1 }));
+    const { lines } = run(jobType(() => Promise.reject(thrown), { retry: { maxRuns: 1 } }));
     const { error } = await ended(job);
     expect(error).toEqual({ code: 'handler_error', message: expect.stringMatching(message) });
     expect(errorsIn(lines)).toEqual([]);
@@ -121,7 +122,7 @@ describe('a run that fails', () => {
         () => {
           throw new Error(message);
         },
-        { maxRuns: 1 },
+        { retry: { maxRuns: 1 } },
       ),
     );
     const row = await ended(job);
@@ -139,7 +140,6 @@ describe('a result that cannot be stored fails the job at once', () => {
     ['a string with U+0000', ['a\0b']],
     ['half a surrogate pair', '\udc00'],
     ['a function', () => 1],
-    ['more than a mebibyte', 'x'.repeat(1024 * 1024)],
     [
       'a value that throws when it is serialised',
       {
@@ -150,8 +150,17 @@ describe('a result that cannot be stored fails the job at once', () => {
     ],
   ])('%s', async (_, value) => {
     const job = await submit();
-    const { lines } = run(jobType(() => value, { maxRuns: 5 }));
+    const { lines } = run(jobType(() => value, { retry: { maxRuns: 5 } }));
     expect(await ended(job)).toMatchObject({ status: 'failed', error: { code: 'invalid_output' }, runCount: 1 });
+    expect(errorsIn(lines)).toEqual([]);
+  });
+
+  test('one that is larger than the limit, with nothing of it left behind', async () => {
+    const job = await submit();
+    const { lines } = run(jobType(() => 'x'.repeat(RESULT_LIMITS.maxBytes), { retry: { maxRuns: 5 } }));
+    expect(await ended(job)).toMatchObject({ status: 'failed', error: { code: 'result_too_large' }, runCount: 1 });
+    const chunks = await database.sql`SELECT FROM ringback.result_chunks WHERE account_id = ${job.accountId}`;
+    expect(chunks).toHaveLength(0);
     expect(errorsIn(lines)).toEqual([]);
   });
 
@@ -167,7 +176,7 @@ describe('a result that cannot be stored fails the job at once', () => {
 
 test('an input that no longer fits its type fails the job without calling the handler', async () => {
   const job = await submit({ inputText: '{"n":"text"}' });
-  run(jobType(() => expect.fail('it was called'), { input: z.object({ n: z.int() }), maxRuns: 5 }));
+  run(jobType(() => expect.fail('it was called'), { input: z.object({ n: z.int() }), retry: { maxRuns: 5 } }));
   expect(await ended(job)).toMatchObject({ status: 'failed', error: { code: 'invalid_input' }, runCount: 1 });
 });
 
@@ -180,7 +189,7 @@ test('a type that this process does not know is left for one that does', async (
 
 describe('a run that takes too long', () => {
   test('is timed out, its signal aborts, and the last one fails the job', async () => {
-    const job = await submit();
+    const job = await submit({ runTimeoutMs: 50 });
     const reasons: unknown[] = [];
     const handler: Handler = ({ signal }) =>
       new Promise((_, reject) => {
@@ -189,7 +198,7 @@ describe('a run that takes too long', () => {
           reject(signal.reason as Error);
         });
       });
-    run(jobType(handler, { timeoutMs: 50, maxRuns: 1 }));
+    run(jobType(handler, { retry: { maxRuns: 1 } }));
     expect(await ended(job)).toMatchObject({
       status: 'failed',
       error: { code: 'timeout', message: 'The run took longer than 50 ms.' },
@@ -199,8 +208,8 @@ describe('a run that takes too long', () => {
   });
 
   test('does not keep the worker, should its handler never end', async () => {
-    const job = await submit();
-    run(jobType(() => new Promise(() => {}), { timeoutMs: 50, maxRuns: 1 }));
+    const job = await submit({ runTimeoutMs: 50 });
+    run(jobType(() => new Promise(() => {}), { retry: { maxRuns: 1 } }));
     expect(await ended(job)).toMatchObject({ error: { code: 'timeout' } });
   });
 });

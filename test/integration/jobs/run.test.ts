@@ -22,10 +22,11 @@ const queues = useQueues(database);
 
 beforeEach(async () => {
   await database.sql`DELETE FROM pgboss.job`;
+  await database.sql`DELETE FROM ringback.run_queue`;
 });
 
 const parts = () => ({ database, queues: queues.get() });
-const submit = (options?: Parameters<typeof submitJob>[1]) => submitJob(parts(), options);
+const submit = (options?: Parameters<typeof submitJob>[1]) => submitJob(database, options);
 const run = (definition: AnyJobDefinition) => startRunner(parts(), [definition]);
 const read = (job: SubmittedJob) => readJob(database, job);
 const ended = (job: SubmittedJob) => endOfJob(database, job);
@@ -51,6 +52,7 @@ describe('a run that succeeds', () => {
     const about = { id: job.id, type: 'test.job', accountId: job.accountId };
     expect(seen).toEqual([{ input: { n: [1, 2] }, about, number: 1 }]);
     expect(await runs(job)).toEqual([[1, 'succeeded', null]]);
+    expect(await database.sql`SELECT FROM ringback.run_queue`).toEqual([]);
     expect(await database.sql`SELECT FROM pgboss.job`).toEqual([]);
     expect(announced()).toBe(0);
     expect(errorsIn(lines)).toEqual([]);

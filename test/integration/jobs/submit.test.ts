@@ -1,23 +1,18 @@
-import { beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { newId, uuidOf } from '#domain/ids.ts';
-import { createGuard } from '#egress/guard.ts';
+import { type AccountId, type JobId, newId } from '#domain/ids.ts';
+import type { Result } from '#domain/problem.ts';
 import { isUnavailable } from '#store/database.ts';
 import { findJob } from '#store/job-reads.ts';
-import { defineJob } from '../../../src/jobs/define.ts';
-import { JobTypes } from '../../../src/jobs/job-types.ts';
-import { type Submission, Submitter } from '../../../src/jobs/submit.ts';
+import { type AnyJobDefinition, defineJob } from '../../../src/jobs/define.ts';
+import { viewJob } from '../../../src/jobs/job-view.ts';
+import type { Submission } from '../../../src/jobs/submission.ts';
+import type { Accepted, SubmitterDeps } from '../../../src/jobs/submit.ts';
 import { useDatabase } from '../../support/database.ts';
-import { accepted, makeAccount, makeEndpoint, SECRET_KEYS } from '../../support/fixtures.ts';
-import { useQueues } from '../../support/queues.ts';
-import { ALLOW_LOOPBACK, makeSubmitter } from '../../support/workers.ts';
+import { accepted, makeAccount, makeEndpoint } from '../../support/fixtures.ts';
+import { makeSubmitter, PUBLIC_URL } from '../../support/workers.ts';
 
 const database = useDatabase();
-const queues = useQueues(database);
-
-beforeEach(async () => {
-  await database.sql`DELETE FROM pgboss.job`;
-});
 
 const strict = defineJob({
   type: 'test.strict',
@@ -26,11 +21,24 @@ const strict = defineJob({
 });
 const anything = defineJob({ type: 'test.anything', input: z.unknown(), run: () => null });
 
-const submitter = (announce?: () => void) =>
-  makeSubmitter({ database, queues: queues.get() }, [strict, anything], announce);
+/** Submits without an idempotency key. */
+function submitter(changes: Partial<SubmitterDeps> = {}) {
+  const made = makeSubmitter(database, [strict, anything], changes);
+  return {
+    submit: (accountId: AccountId, submission: Submission) => made.submit(accountId, submission, undefined),
+  };
+}
+/** The job as the client is shown it. */
+const shown = (result: Result<Accepted>) => JSON.parse(accepted(result).body) as { id: JobId; callback?: Callback };
+interface Callback {
+  readonly endpoint_id: string;
+  readonly url: string;
+  readonly events: readonly string[];
+  readonly signing_secret?: string;
+}
 const stored = async (accountId: string) =>
   database.sql<{ id: string; queued: boolean }[]>`
-    SELECT job.id, EXISTS (SELECT FROM pgboss.job AS item WHERE item.data ->> 'jobId' = job.id) AS queued
+    SELECT job.id, EXISTS (SELECT FROM ringback.run_queue AS item WHERE item.job_id = job.id) AS queued
     FROM ringback.jobs AS job WHERE account_id = ${accountId} ORDER BY id`;
 
 describe('a submission is refused, and nothing is stored,', () => {
@@ -91,14 +99,7 @@ describe('a submission is refused, and nothing is stored,', () => {
 
   test('with an error that says so when the database cannot be reached', async () => {
     const db = database.open({ url: 'postgres://nobody@127.0.0.1:1/x', max: 1 });
-    const cutOff = new Submitter({
-      db,
-      queues: queues.get(),
-      types: new JobTypes([anything]),
-      guard: createGuard({ policy: ALLOW_LOOPBACK }),
-      keys: SECRET_KEYS,
-      announce: () => expect.fail('nothing was stored'),
-    });
+    const cutOff = submitter({ db, announceRuns: () => expect.fail('nothing was stored') });
     const submitted = cutOff.submit(newId('acc', 1), { type: 'test.anything', input: 1 });
     const error = await submitted.catch((reason: unknown) => reason);
     expect(isUnavailable(error)).toBe(true);
@@ -106,24 +107,81 @@ describe('a submission is refused, and nothing is stored,', () => {
 });
 
 describe('a submission', () => {
-  test('is stored and queued before it is announced, and answers its row', async () => {
+  test('is stored and queued before it is announced, and answers what its status will say', async () => {
     const { accountId } = await makeAccount(database.db);
-    const announced = Promise.withResolvers<void>();
+    const announced = Promise.withResolvers<string>();
     const submission = { type: 'test.strict', input: { items: [{ 'a/b': 1 }] }, metadata: { order: '4711' } };
-    const { job, signingSecret } = accepted(await submitter(announced.resolve).submit(accountId, submission));
-    await announced.promise;
-    expect(job).toEqual(await findJob(database.db, accountId, job.id));
-    expect(signingSecret).toBeUndefined();
-    expect(await database.sql`SELECT id::text, data FROM pgboss.job`).toEqual([
-      { id: uuidOf(job.id), data: { accountId, jobId: job.id } },
+    const dueAt = () => expect.fail('it is ready');
+    const result = accepted(await submitter({ announceRuns: announced.resolve, dueAt }).submit(accountId, submission));
+    expect(await announced.promise).toBe('shared');
+    const row = await findJob(database.db, accountId, result.id);
+    expect(result).toEqual({
+      id: result.id,
+      type: 'test.strict',
+      body: JSON.stringify(viewJob(row!, PUBLIC_URL)),
+      replayed: false,
+    });
+    expect(await stored(accountId)).toEqual([{ id: result.id, queued: true }]);
+  });
+
+  test('with everything that can be asked for answers what its status will say', async () => {
+    const { accountId } = await makeAccount(database.db);
+    const { id: endpointId } = await makeEndpoint(database.db, accountId);
+    const runAt = new Date(Date.now() + 3_600_000);
+    const due = Promise.withResolvers<number>();
+    const announceRuns = () => expect.fail('it is not due');
+    const submission: Submission = {
+      type: 'test.anything',
+      input: { deep: [null] },
+      callback: { endpoint_id: endpointId, events: ['job.expired'] },
+      metadata: { a: '1', b: '' },
+      priority: -7,
+      timeout_ms: 1234,
+      retry: { maxRuns: 9, jitter: 0 },
+      run_at: runAt,
+      expires_at: new Date(runAt.getTime() + 1),
+    };
+    const { id, body } = accepted(await submitter({ announceRuns, dueAt: due.resolve }).submit(accountId, submission));
+    expect(await due.promise).toBe(runAt.getTime());
+    const row = await findJob(database.db, accountId, id);
+    expect(body).toBe(JSON.stringify(viewJob(row!, PUBLIC_URL)));
+    expect(row).toMatchObject({ priority: -7, timeoutMs: 1234, retry: { maxRuns: 9, jitter: 0 }, runAt });
+  });
+
+  test.each([
+    ['its type’s time', undefined, 60_000],
+    ['its own', 1000, 1000],
+  ])('gives a run %s', async (_whose, timeout_ms, runTimeoutMs) => {
+    const { accountId } = await makeAccount(database.db);
+    const { id } = accepted(await submitter().submit(accountId, { type: 'test.anything', timeout_ms }));
+    const rows = await database.sql`SELECT timeout_ms FROM ringback.run_queue WHERE job_id = ${id}`;
+    expect(rows).toEqual([{ timeout_ms: runTimeoutMs }]);
+  });
+
+  test.each([
+    ['that shares its workers', {}, 'shared'],
+    ['with threads', { isolation: 'thread' as const }, 'threads'],
+    ['with a limit', { concurrency: 3 }, 'limited:test.way'],
+    ['with threads and a limit', { isolation: 'thread' as const, concurrency: 3 }, 'limited:test.way'],
+    ['that calls a back end', { run: undefined, backend: { url: 'http://127.0.0.1/' } }, 'shared'],
+    ['of remote workers', { run: undefined, remote: true as const }, 'remote:test.way'],
+  ])('of a type %s waits where its workers look', async (_way, more, pool) => {
+    const { accountId } = await makeAccount(database.db);
+    const type = { type: 'test.way', input: z.unknown(), run: () => null, ...more } as AnyJobDefinition;
+    const announced = Promise.withResolvers<string>();
+    const made = makeSubmitter(database, [type], { announceRuns: announced.resolve });
+    const { id } = accepted(await made.submit(accountId, { type: 'test.way' }, undefined));
+    expect(await announced.promise).toBe(pool);
+    expect(await database.sql`SELECT pool, type FROM ringback.run_queue WHERE job_id = ${id}`).toEqual([
+      { pool, type: 'test.way' },
     ]);
   });
 
   test('keeps its input as it came, not as the schema parsed it', async () => {
     const trimming = defineJob({ type: 'test.trim', input: z.object({ a: z.string().trim() }), run: () => null });
     const { accountId } = await makeAccount(database.db);
-    const trims = makeSubmitter({ database, queues: queues.get() }, [trimming]);
-    await trims.submit(accountId, { type: 'test.trim', input: { z: 1, a: ' x ' } });
+    const trims = makeSubmitter(database, [trimming]);
+    await trims.submit(accountId, { type: 'test.trim', input: { z: 1, a: ' x ' } }, undefined);
     const rows = await database.sql`SELECT input::text FROM ringback.jobs WHERE account_id = ${accountId}`;
     expect(rows).toEqual([{ input: '{"z":1,"a":" x "}' }]);
   });
@@ -133,13 +191,7 @@ describe('a submission', () => {
     const { id, url } = await makeEndpoint(database.db, accountId);
     const callback = { endpoint_id: id, events: ['job.failed'] as const };
     const submitted = await submitter().submit(accountId, { type: 'test.anything', input: null, callback });
-    expect(submitted).toMatchObject({
-      ok: true,
-      value: {
-        signingSecret: undefined,
-        job: { callbackEndpointId: id, callbackUrl: url, callbackEvents: ['job.failed'] },
-      },
-    });
+    expect(shown(submitted).callback).toEqual({ endpoint_id: id, url, events: ['job.failed'] });
   });
 });
 
@@ -150,7 +202,7 @@ describe('many submissions at once', () => {
     const submitted = await Promise.all(
       Array.from({ length: 100 }, (_, n) => shared.submit(accountId, { type: 'test.anything', input: n })),
     );
-    const ids = submitted.map((result) => accepted(result).job.id);
+    const ids = submitted.map((result) => accepted(result).id);
     const rows = await stored(accountId);
     expect(rows).toEqual(ids.toSorted().map((id) => ({ id, queued: true })));
     const inputs = await database.sql`SELECT input::text FROM ringback.jobs WHERE account_id = ${accountId}`;
@@ -173,7 +225,6 @@ describe('many submissions at once', () => {
     const rows = await stored(accountId);
     expect(rows).toHaveLength(19);
     expect(rows.filter(({ queued }) => !queued)).toEqual([]);
-    expect(await database.sql`SELECT FROM pgboss.job`).toHaveLength(19);
   });
 
   test('that are the first for a URL make one endpoint, and one of them is shown its secret', async () => {
@@ -185,12 +236,12 @@ describe('many submissions at once', () => {
         instances[n % 2]!.submit(accountId, { type: 'test.anything', input: n, callback }),
       ),
     );
-    const values = submitted.map(accepted);
+    const callbacks = submitted.map((result) => shown(result).callback!);
     const endpoints = await database.sql`SELECT id, url FROM ringback.endpoints WHERE account_id = ${accountId}`;
     expect(endpoints).toMatchObject([{ url: 'http://127.0.0.1:8080/first' }]);
-    const secrets = values.flatMap(({ signingSecret }) => signingSecret ?? []);
+    const secrets = callbacks.flatMap(({ signing_secret: secret }) => secret ?? []);
     expect(secrets).toEqual([expect.stringMatching(/^whsec_/)]);
-    expect(new Set(values.map(({ job }) => job.callbackEndpointId))).toEqual(new Set([endpoints[0]!['id']]));
+    expect(new Set(callbacks.map(({ endpoint_id }) => endpoint_id))).toEqual(new Set([endpoints[0]!['id']]));
     const rows = await stored(accountId);
     expect(rows).toHaveLength(20);
     expect(rows.every(({ queued }) => queued)).toBe(true);
@@ -205,7 +256,7 @@ describe('many submissions at once', () => {
     const submitted = await Promise.all(
       accounts.map(({ accountId }) => shared.submit(accountId, { type: 'test.anything', input: 1, callback })),
     );
-    const secrets = submitted.map((result) => accepted(result).signingSecret);
+    const secrets = submitted.map((result) => shown(result).callback?.signing_secret);
     expect(new Set(secrets).size).toBe(2);
     expect(secrets).not.toContain(undefined);
   });
@@ -214,9 +265,9 @@ describe('many submissions at once', () => {
     const { accountId } = await makeAccount(database.db);
     const shared = submitter();
     const submission = { type: 'test.anything', input: 1, callback: { url: 'http://127.0.0.1:8080/again' } };
-    for (const shown of [true, false, false]) {
-      const { signingSecret } = accepted(await shared.submit(accountId, submission));
-      expect(signingSecret !== undefined).toBe(shown);
+    for (const isShown of [true, false, false]) {
+      const { callback } = shown(await shared.submit(accountId, submission));
+      expect('signing_secret' in callback!).toBe(isShown);
     }
     expect(await database.sql`SELECT FROM ringback.endpoints WHERE account_id = ${accountId}`).toHaveLength(1);
   });

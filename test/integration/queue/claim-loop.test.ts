@@ -2,10 +2,10 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { ClaimLoop, type ClaimLoopOptions } from '#queue/claim-loop.ts';
 import type { Item } from '#queue/item-queue.ts';
-import type { RunItem } from '#queue/queues.ts';
+import type { DeliveryItem } from '#queue/queues.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
-import { runItem, useQueues } from '../../support/queues.ts';
+import { deliveryItem, useQueues } from '../../support/queues.ts';
 
 const database = useDatabase();
 const queues = useQueues(database);
@@ -15,19 +15,25 @@ beforeEach(async () => {
 });
 
 const insert = async (count: number, startAfter: Date | null = null) => {
-  const items = Array.from({ length: count }, () => runItem({ startAfter }));
-  await queues.get().runs.insert(database.sql, items);
+  const items = Array.from({ length: count }, () => deliveryItem({ startAfter }));
+  await queues.get().deliveries.insert(database.sql, items);
   return items.map(({ id }) => id);
 };
 
-type Options = ClaimLoopOptions<Item<RunItem>>;
+type Options = ClaimLoopOptions<Item<DeliveryItem>>;
 
-/** A loop over the run queue that works an item off by removing it, and keeps what it saw. */
+/** As a courier claims: there may be more when it got all it asked for. */
+async function claimItems(limit: number) {
+  const claimed = await queues.get().deliveries.claim(database.sql, limit);
+  return { claimed, more: claimed.length >= limit };
+}
+
+/** A loop over a queue that works an item off by removing it, and keeps what it saw. */
 function startLoop(changes: Partial<Options> = {}) {
-  const { runs } = queues.get();
+  const { deliveries } = queues.get();
   const seen = { claims: [] as number[], done: [] as string[], errors: [] as unknown[], underWay: 0, most: 0 };
-  const { claim = (limit: number) => runs.claim(database.sql, limit), work, ...others } = changes;
-  const loop = new ClaimLoop<Item<RunItem>>({
+  const { claim = claimItems, work, ...others } = changes;
+  const loop = new ClaimLoop<Item<DeliveryItem>>({
     concurrency: 4,
     pollMs: 3_600_000,
     claim: (limit) => {
@@ -38,7 +44,7 @@ function startLoop(changes: Partial<Options> = {}) {
       seen.most = Math.max(seen.most, ++seen.underWay);
       try {
         await work?.(item);
-        await runs.remove(database.sql, [item]);
+        await deliveries.remove(database.sql, [item]);
         seen.done.push(item.id);
       } finally {
         seen.underWay -= 1;
@@ -97,19 +103,48 @@ test('is woken for what was queued, long before its next poll', async () => {
   await drained(seen, ids);
 });
 
+describe('when a claim got less than it asked for, the loop', () => {
+  /** Answers three claims of one thing each, and then none; `more` is what each of them says. */
+  const trickle = (more: boolean) => {
+    let left = 3;
+    return async () => {
+      const [claimed] =
+        left-- > 0
+          ? await insert(1)
+              .then(() => claimItems(1))
+              .then(({ claimed: got }) => got)
+          : [];
+      return { claimed: claimed === undefined ? [] : [claimed], more: more && left > 0 };
+    };
+  };
+
+  test('claims again at once while it is told that there may be more', async () => {
+    const { seen } = startLoop({ claim: trickle(true) });
+    await eventually(() => expect(seen.done).toHaveLength(3));
+    expect(seen.claims).toHaveLength(3);
+  });
+
+  test('sleeps when it is told that there is no more', async () => {
+    const { seen } = startLoop({ claim: trickle(false) });
+    await eventually(() => expect(seen.done).toHaveLength(1));
+    await asleep(seen);
+    expect(seen.claims).toHaveLength(1);
+  });
+});
+
 test('a wake-up that comes in the middle of a claim is not lost', async () => {
   const claimed = Promise.withResolvers<void>();
   const reply = Promise.withResolvers<void>();
   let first = true;
   const { loop, seen } = startLoop({
     claim: async (limit) => {
-      const items = await queues.get().runs.claim(database.sql, limit);
+      const answer = await claimItems(limit);
       if (first) {
         first = false;
         claimed.resolve();
         await reply.promise;
       }
-      return items;
+      return answer;
     },
   });
   await claimed.promise;
@@ -163,7 +198,7 @@ describe('an error', () => {
     const { seen } = startLoop({
       claim: async (limit) => {
         if (failures-- > 0) await database.sql`SELECT 1/0`;
-        return queues.get().runs.claim(database.sql, limit);
+        return claimItems(limit);
       },
     });
     const began = performance.now();
@@ -214,7 +249,7 @@ describe('stopping', () => {
       claim: async (limit) => {
         asked.resolve();
         await reply.promise;
-        return queues.get().runs.claim(database.sql, limit);
+        return claimItems(limit);
       },
     });
     await asked.promise;

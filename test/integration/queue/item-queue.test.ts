@@ -1,9 +1,9 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Item, ItemRef, NewItem } from '#queue/item-queue.ts';
-import type { RunItem } from '#queue/queues.ts';
+import type { DeliveryItem } from '#queue/queues.ts';
 import { useDatabase } from '../../support/database.ts';
 import { inTransaction } from '../../support/fixtures.ts';
-import { runItem, useQueues } from '../../support/queues.ts';
+import { deliveryItem, useQueues } from '../../support/queues.ts';
 
 const database = useDatabase();
 const queues = useQueues(database);
@@ -12,15 +12,15 @@ beforeEach(async () => {
   await database.sql`DELETE FROM pgboss.job`;
 });
 
-const runs = () => queues.get().runs;
-const insert = (...items: Array<NewItem<RunItem>>) => runs().insert(database.sql, items);
-const claim = (limit = 100) => runs().claim(database.sql, limit);
-const remove = (...refs: ItemRef[]) => runs().remove(database.sql, refs);
+const deliveries = () => queues.get().deliveries;
+const insert = (...items: Array<NewItem<DeliveryItem>>) => deliveries().insert(database.sql, items);
+const claim = (limit = 100) => deliveries().claim(database.sql, limit);
+const remove = (...refs: ItemRef[]) => deliveries().remove(database.sql, refs);
 const ids = (items: ReadonlyArray<{ id: string }>) => items.map(({ id }) => id).toSorted();
 const left = () => database.sql<{ id: string; state: string }[]>`SELECT id::text, state::text FROM pgboss.job`;
 
-async function claimedItem(): Promise<Item<RunItem>> {
-  await insert(runItem());
+async function claimedItem(): Promise<Item<DeliveryItem>> {
+  await insert(deliveryItem());
   const [item] = await claim(1);
   return item!;
 }
@@ -31,14 +31,14 @@ const age = (ref: ItemRef, seconds: number) =>
 
 describe('claiming', () => {
   test('takes an item with its data, once', async () => {
-    const item = runItem();
+    const item = deliveryItem();
     await insert(item);
     expect(await claim()).toMatchObject([{ id: item.id, data: item.data, retryCount: 0 }]);
     expect(await claim()).toEqual([]);
   });
 
   test('by many at once gives each item to one of them', async () => {
-    const items = Array.from({ length: 120 }, () => runItem());
+    const items = Array.from({ length: 120 }, () => deliveryItem());
     await insert(...items);
     const claims = await Promise.all(Array.from({ length: 20 }, () => claim(10)));
     const taken = claims.flat();
@@ -48,7 +48,7 @@ describe('claiming', () => {
   });
 
   test('takes no more than asked for, the oldest first', async () => {
-    const items = [runItem(), runItem(), runItem()];
+    const items = [deliveryItem(), deliveryItem(), deliveryItem()];
     for (const item of items) await insert(item);
     expect(ids(await claim(1))).toEqual([items[0]!.id]);
     expect(ids(await claim(2))).toEqual(ids(items.slice(1)));
@@ -59,8 +59,11 @@ describe('claiming', () => {
   });
 
   test('leaves alone what is not due, until it is', async () => {
-    const [later, now] = [runItem({ startAfter: new Date(Date.now() + 3_600_000) }), runItem({ startAfter: null })];
-    const past = runItem({ startAfter: new Date(Date.now() - 1000) });
+    const [later, now] = [
+      deliveryItem({ startAfter: new Date(Date.now() + 3_600_000) }),
+      deliveryItem({ startAfter: null }),
+    ];
+    const past = deliveryItem({ startAfter: new Date(Date.now() - 1000) });
     await insert(later, now, past);
     expect(ids(await claim())).toEqual(ids([now, past]));
     await database.sql`UPDATE pgboss.job SET start_after = now() WHERE id = ${later.id}`;
@@ -68,26 +71,21 @@ describe('claiming', () => {
   });
 
   test('that is rolled back leaves the items to others', async () => {
-    const item = runItem();
+    const item = deliveryItem();
     await insert(item);
     const undone = inTransaction(database.db, async (tx) => {
-      expect(await runs().claim(tx, 10)).toHaveLength(1);
+      expect(await deliveries().claim(tx, 10)).toHaveLength(1);
       throw new Error('undo');
     });
     await expect(undone).rejects.toThrow('undo');
     expect(await claim()).toMatchObject([{ id: item.id, retryCount: 0 }]);
-  });
-
-  test('does not reach into the other queue', async () => {
-    await insert(runItem());
-    expect(await queues.get().deliveries.claim(database.sql, 10)).toEqual([]);
   });
 });
 
 describe('inserting', () => {
   test('that is rolled back leaves nothing', async () => {
     const undone = inTransaction(database.db, async (tx) => {
-      await runs().insert(tx, [runItem(), runItem()]);
+      await deliveries().insert(tx, [deliveryItem(), deliveryItem()]);
       throw new Error('undo');
     });
     await expect(undone).rejects.toThrow('undo');
@@ -100,7 +98,7 @@ describe('inserting', () => {
   });
 
   test('a thousand at once keeps them all, and lets them wait for years', async () => {
-    const items = Array.from({ length: 1000 }, () => runItem());
+    const items = Array.from({ length: 1000 }, () => deliveryItem());
     await insert(...items);
     const [row] = await database.sql`
       SELECT count(*)::int, min(keep_until) > now() + interval '9 years' AS kept FROM pgboss.job`;
@@ -117,7 +115,7 @@ describe('removing', () => {
 
   test.each([
     ['claimed by somebody else since', (item: ItemRef) => ({ id: item.id, retryCount: item.retryCount + 1 })],
-    ['not there', () => ({ id: runItem().id, retryCount: 0 })],
+    ['not there', () => ({ id: deliveryItem().id, retryCount: 0 })],
   ])('leaves alone an item that was %s', async (_, refOf) => {
     const item = await claimedItem();
     expect(await remove(refOf(item))).toBe(0);
@@ -125,7 +123,7 @@ describe('removing', () => {
   });
 
   test('leaves alone an item that nobody has claimed', async () => {
-    const item = runItem();
+    const item = deliveryItem();
     await insert(item);
     expect(await remove({ id: item.id, retryCount: 0 })).toBe(0);
     expect(await left()).toHaveLength(1);
@@ -143,7 +141,7 @@ describe('removing', () => {
   test('that is rolled back leaves the item claimed', async () => {
     const item = await claimedItem();
     const undone = inTransaction(database.db, async (tx) => {
-      expect(await runs().remove(tx, [item])).toBe(1);
+      expect(await deliveries().remove(tx, [item])).toBe(1);
       throw new Error('undo');
     });
     await expect(undone).rejects.toThrow('undo');
@@ -156,8 +154,8 @@ describe('a lease that ran out', () => {
   test('is given back once; the next claim says that one was lost, and the first claimer can do no more', async () => {
     const first = await claimedItem();
     await age(first, 60);
-    expect(await runs().rescue(database.sql, 15_000)).toBe(1);
-    expect(await runs().rescue(database.sql, 15_000)).toBe(0);
+    expect(await deliveries().rescue(database.sql, 15_000)).toBe(1);
+    expect(await deliveries().rescue(database.sql, 15_000)).toBe(0);
     const [second] = await claim();
     expect(second).toMatchObject({ id: first.id, data: first.data, retryCount: 1 });
     expect(await remove(first)).toBe(0);
@@ -168,24 +166,24 @@ describe('a lease that ran out', () => {
     const first = await claimedItem();
     for (const retryCount of [1, 2]) {
       await age(first, 60);
-      await runs().rescue(database.sql, 15_000);
+      await deliveries().rescue(database.sql, 15_000);
       expect(await claim()).toMatchObject([{ id: first.id, retryCount }]);
     }
   });
 
   test('is given back once by many keepers at the same time', async () => {
     await age(await claimedItem(), 60);
-    const rescued = await Promise.all(Array.from({ length: 8 }, () => runs().rescue(database.sql, 15_000)));
+    const rescued = await Promise.all(Array.from({ length: 8 }, () => deliveries().rescue(database.sql, 15_000)));
     expect(rescued.reduce((sum, count) => sum + count)).toBe(1);
     expect(await claim()).toMatchObject([{ retryCount: 1 }]);
   });
 
   test('of many items at once is given back in steps of a thousand', async () => {
-    await insert(...Array.from({ length: 1001 }, () => runItem()));
+    await insert(...Array.from({ length: 1001 }, () => deliveryItem()));
     await claim(2000);
     await database.sql`UPDATE pgboss.job SET heartbeat_on = heartbeat_on - interval '1 min'`;
-    expect(await runs().rescue(database.sql, 15_000)).toBe(1000);
-    expect(await runs().rescue(database.sql, 15_000)).toBe(1);
+    expect(await deliveries().rescue(database.sql, 15_000)).toBe(1000);
+    expect(await deliveries().rescue(database.sql, 15_000)).toBe(1);
   });
 });
 
@@ -194,30 +192,35 @@ describe('a rescue leaves alone', () => {
     const [fresh, renewed] = [await claimedItem(), await claimedItem()];
     await age(fresh, 10);
     await age(renewed, 60);
-    await runs().touch(database.sql, [renewed]);
-    expect(await runs().rescue(database.sql, 15_000)).toBe(0);
+    expect(await deliveries().renew(database.sql, [renewed])).toEqual([]);
+    expect(await deliveries().rescue(database.sql, 15_000)).toBe(0);
   });
 
   test('what waits, and what has ended', async () => {
-    await insert(runItem(), runItem({ startAfter: new Date(Date.now() + 60_000) }));
-    expect(await runs().rescue(database.sql, 0)).toBe(0);
+    await insert(deliveryItem(), deliveryItem({ startAfter: new Date(Date.now() + 60_000) }));
+    expect(await deliveries().rescue(database.sql, 0)).toBe(0);
     const [item] = await claim(1);
     await remove(item!);
-    expect(await runs().rescue(database.sql, 0)).toBe(0);
-  });
-
-  test('the items of the other queue', async () => {
-    await age(await claimedItem(), 60);
-    expect(await queues.get().deliveries.rescue(database.sql, 15_000)).toBe(0);
+    expect(await deliveries().rescue(database.sql, 0)).toBe(0);
   });
 });
 
 test('a lease that another worker has taken over cannot be renewed by the first', async () => {
   const first = await claimedItem();
   await age(first, 60);
-  await runs().rescue(database.sql, 15_000);
+  await deliveries().rescue(database.sql, 15_000);
   const [second] = await claim();
   await age(second!, 60);
-  await runs().touch(database.sql, [first]);
-  expect(await runs().rescue(database.sql, 15_000)).toBe(1);
+  expect(await deliveries().renew(database.sql, [first])).toEqual([first]);
+  expect(await deliveries().rescue(database.sql, 15_000)).toBe(1);
+});
+
+test('a renewal of many says which of them are somebody else’s by now, or gone', async () => {
+  const [ours, lost, gone] = [await claimedItem(), await claimedItem(), await claimedItem()];
+  await age(lost, 60);
+  await deliveries().rescue(database.sql, 15_000);
+  await claim();
+  await remove(gone);
+  expect(await deliveries().renew(database.sql, [ours, lost, gone])).toEqual([lost, gone]);
+  expect(await deliveries().renew(database.sql, [])).toEqual([]);
 });

@@ -1,8 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Leases, LEASE_MS } from '#queue/leases.ts';
+import type { ItemRef } from '#queue/item-queue.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
-import { runItem, useQueues } from '../../support/queues.ts';
+import { deliveryItem, useQueues } from '../../support/queues.ts';
 
 const database = useDatabase();
 const queues = useQueues(database);
@@ -14,15 +15,15 @@ beforeEach(async () => {
 });
 afterEach(() => void vi.useRealTimers());
 
-const runs = () => queues.get().runs;
+const deliveries = () => queues.get().deliveries;
 
 /** Claimed an hour ago, as the database sees it. */
 async function claimedLongAgo(count: number) {
-  await runs().insert(
+  await deliveries().insert(
     database.sql,
-    Array.from({ length: count }, () => runItem()),
+    Array.from({ length: count }, () => deliveryItem()),
   );
-  const items = await runs().claim(database.sql, count);
+  const items = await deliveries().claim(database.sql, count);
   await database.sql`UPDATE pgboss.job SET heartbeat_on = now() - interval '1 hour'`;
   return items;
 }
@@ -33,9 +34,12 @@ const lapsed = async () => {
   return rows.map(({ id }) => id);
 };
 
-function startLeases(sql = database.sql) {
+function startLeases() {
   const errors: unknown[] = [];
-  const leases = new Leases(runs(), { sql }, (error) => void errors.push(error));
+  const leases = new Leases<ItemRef>(
+    (refs) => deliveries().renew(database.sql, refs),
+    (error) => void errors.push(error),
+  );
   leases.start();
   return { leases, errors };
 }
@@ -85,6 +89,40 @@ describe('a lease', () => {
     vi.advanceTimersByTime(LEASE_MS);
     await database.sql`SELECT 1`;
     expect(await lapsed()).toEqual([held!.id]);
+  });
+
+  test('that was lost tells whoever holds it, once, and is not renewed any more', async () => {
+    const [ours, lost] = await claimedLongAgo(2);
+    await database.sql`UPDATE pgboss.job SET retry_count = retry_count + 1 WHERE id = ${lost!.id}`;
+    const { leases, errors } = startLeases();
+    const told: string[] = [];
+    for (const item of [ours!, lost!]) leases.hold(item, () => void told.push(item.id));
+    for (let round = 0; round < 2; round++) {
+      await database.sql`UPDATE pgboss.job SET heartbeat_on = now() - interval '1 hour'`;
+      vi.advanceTimersByTime(LEASE_MS / 3);
+      await eventually(async () => expect(await lapsed()).toEqual([lost!.id]));
+    }
+    leases.stop();
+    await eventually(() => expect(told).toEqual([lost!.id]));
+    expect(errors).toEqual([]);
+  });
+
+  test('that was lost after its work had ended tells nobody', async () => {
+    const [item] = await claimedLongAgo(1);
+    const asked = Promise.withResolvers<void>();
+    const reply = Promise.withResolvers<readonly ItemRef[]>();
+    const leases = new Leases<ItemRef>(
+      () => (asked.resolve(), reply.promise),
+      () => expect.fail('no error'),
+    );
+    leases.start();
+    leases.hold(item!, () => expect.fail('it has ended'));
+    vi.advanceTimersByTime(LEASE_MS / 3);
+    await asked.promise;
+    leases.drop(item!);
+    reply.resolve([item!]);
+    await reply.promise;
+    leases.stop();
   });
 
   test('that cannot be renewed is reported, and the next round tries again', async () => {

@@ -1,23 +1,23 @@
 import { expect, onTestFinished, test } from 'vitest';
-import { newId } from '#domain/ids.ts';
+import { PgBoss } from 'pg-boss';
 import { installQueueSchema, openQueues } from '#queue/queues.ts';
 import { buffersTouched, withoutAutovacuum } from '../../support/buffers.ts';
 import { useDatabase, useEmptyDatabase } from '../../support/database.ts';
-import { runItem } from '../../support/queues.ts';
+import { deliveryItem } from '../../support/queues.ts';
 
 const database = useDatabase();
 
 test('installing a second time changes nothing and keeps the items', async () => {
   const queues = await openQueues(database.url, () => {});
   onTestFinished(() => queues.close());
-  const item = runItem();
-  await queues.runs.insert(database.sql, [item]);
+  const item = deliveryItem();
+  await queues.deliveries.insert(database.sql, [item]);
   const snapshot = () => database.sql`
     SELECT oid::int8, relname FROM pg_class WHERE relnamespace = 'pgboss'::regnamespace ORDER BY oid`;
   const before = await snapshot();
   await installQueueSchema(database.url);
   expect(await snapshot()).toEqual(before);
-  expect(await queues.runs.claim(database.sql, 10)).toMatchObject([{ id: item.id, data: item.data }]);
+  expect(await queues.deliveries.claim(database.sql, 10)).toMatchObject([{ id: item.id, data: item.data }]);
 });
 
 test('opening does not install: a process without the rights to is told what is missing', async () => {
@@ -25,20 +25,26 @@ test('opening does not install: a process without the rights to is told what is 
   await expect(openQueues(url, () => {})).rejects.toThrow();
 });
 
-test('each queue keeps its items in a table of its own', async () => {
+test('a queue keeps its items in a table of its own', async () => {
   const queues = await openQueues(database.url, () => {});
   onTestFinished(() => queues.close());
-  const now = Date.now();
-  const data = {
-    accountId: newId('acc', now),
-    deliveryId: newId('dlv', now),
-    eventId: newId('evt', now),
-    endpointId: newId('ep', now),
-  };
-  await queues.deliveries.insert(database.sql, [{ id: crypto.randomUUID(), data }]);
-  await queues.runs.insert(database.sql, [runItem()]);
-  const tables = await database.sql`SELECT DISTINCT name, tableoid::regclass::text AS place FROM pgboss.job`;
-  expect(new Set(tables.map(({ place }) => place as string)).size).toBe(2);
+  await queues.deliveries.insert(database.sql, [deliveryItem()]);
+  const tables = await database.sql`SELECT DISTINCT tableoid::regclass::text AS place FROM pgboss.job`;
+  expect(tables).toHaveLength(1);
+  const shared = await database.sql`SELECT 'pgboss.job_common'::regclass::text AS place`;
+  expect(tables).not.toEqual(shared);
+});
+
+test('installing takes away the queue in which earlier versions kept runs, with what it held', async () => {
+  const boss = new PgBoss({ connectionString: database.url, supervise: false, schedule: false });
+  boss.on('error', (error) => expect.fail(error.message));
+  onTestFinished(() => boss.stop({ graceful: false }));
+  await boss.start();
+  await boss.createQueue('run', { partition: true });
+  await boss.send('run', { jobId: 'job_x' });
+  await installQueueSchema(database.url);
+  expect(await database.sql`SELECT name FROM pgboss.queue`).toEqual([{ name: 'delivery' }]);
+  expect(await database.sql`SELECT FROM pgboss.job WHERE name = 'run'`).toHaveLength(0);
 });
 
 test('closed queues leave no connection behind', async () => {
@@ -59,22 +65,22 @@ test('a claim costs no more beside thousands of items than beside none', async (
   onTestFinished(() => queues.close());
   await database.sql`DELETE FROM pgboss.job`;
   const planned = database.open({ max: 1 });
-  const { runs } = queues;
-  const group = () => Array.from({ length: 50 }, () => runItem());
+  const { deliveries } = queues;
+  const group = () => Array.from({ length: 50 }, () => deliveryItem());
   const turnOver = (count: number) =>
     buffersTouched(planned, async (tx) => {
-      const items = await runs.claim(tx, count);
+      const items = await deliveries.claim(tx, count);
       expect(items).toHaveLength(count);
-      expect(await runs.remove(tx, items)).toBe(count);
+      expect(await deliveries.remove(tx, items)).toBe(count);
     });
   for (let round = 0; round < 7; round++) {
-    await runs.insert(planned.sql, group());
+    await deliveries.insert(planned.sql, group());
     await turnOver(50);
   }
-  for (let round = 0; round < 50; round++) await runs.insert(planned.sql, [...group(), ...group()]);
+  for (let round = 0; round < 50; round++) await deliveries.insert(planned.sql, [...group(), ...group()]);
   const future = new Date(Date.now() + 3_600_000);
   for (let round = 0; round < 50; round++) {
-    await runs.insert(
+    await deliveries.insert(
       planned.sql,
       group().map((item) => ({ ...item, startAfter: future })),
     );

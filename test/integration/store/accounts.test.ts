@@ -20,6 +20,15 @@ function newKey(accountName: string, key = newApiKey()) {
   };
 }
 
+/** Of its own: the installation's hold. */
+const NO_LIMITS = {
+  max_running: null,
+  max_pending: null,
+  submissions_per_second: null,
+  submissions_paid_until: null,
+  retention_days: null,
+};
+
 const accountsNamed = (name: string) => database.sql`SELECT * FROM ringback.accounts WHERE name = ${name}`;
 const keysWith = (hash: Uint8Array) => database.sql`SELECT * FROM ringback.api_keys WHERE hash = ${hash}`;
 
@@ -27,14 +36,15 @@ describe('making a key valid', () => {
   test('makes the account and the key, and stores of the key its hash and last four', async () => {
     const wanted = newKey('one');
     await ensureApiKey(database.db, wanted);
-    expect(await accountsNamed('one')).toEqual([{ account_id: wanted.accountId, name: 'one', created_at: wanted.now }]);
+    const made = { account_id: wanted.accountId, name: 'one', created_at: wanted.now };
+    expect(await accountsNamed('one')).toEqual([{ ...NO_LIMITS, ...made }]);
     expect(await keysWith(wanted.hash)).toEqual([
       {
         account_id: wanted.accountId,
         id: wanted.keyId,
         hash: wanted.hash,
         last_four: wanted.lastFour,
-        scopes: ['read', 'write'],
+        scopes: ['read', 'write', 'worker'],
         created_at: wanted.now,
         revoked_at: null,
       },
@@ -77,7 +87,7 @@ describe('finding a key', () => {
   test('answers its account and scopes', async () => {
     const { accountId, key } = await makeAccount(database.db);
     const found = await findApiKey(database.db, hashApiKey(key));
-    expect(found).toEqual({ id: expect.stringMatching(/^key_/), accountId, scopes: ['read', 'write'] });
+    expect(found).toEqual({ id: expect.stringMatching(/^key_/), accountId, scopes: ['read', 'write', 'worker'] });
   });
 
   test('finds neither an unknown nor a revoked one', async () => {

@@ -64,7 +64,7 @@ describe('between accounts', () => {
     const [one, many, other] = await makeAccounts(3);
     await enqueue(pool, many!, 10_000);
     const claim = claimer(pool);
-    let running = [...(await claim(places)).jobs];
+    const running = [...(await claim(places)).jobs];
     expect(running).toHaveLength(places);
     // All places are taken by the one with the backlog; now two more have a job each.
     await enqueue(pool, one!, 1);
@@ -73,7 +73,7 @@ describe('between accounts', () => {
     for (let ended = 0; ended < 3; ended++) {
       await end([running.shift()!]);
       const { jobs } = await claim(1);
-      running = [...running, ...jobs];
+      running.push(...jobs);
       seen.push(...jobs.map(({ accountId }) => accountId));
     }
     expect(seen.toSorted(), 'of the next three places each gets one').toEqual([one, many, other]);

@@ -1,8 +1,18 @@
 import { describe, expect, test } from 'vitest';
-import { newId } from '#domain/ids.ts';
+import { type AccountId, newId } from '#domain/ids.ts';
 import { settleDeliveries } from '#store/deliveries.ts';
+import { insertLogLines } from '#store/job-logs.ts';
+import { insertChunk } from '#store/result-chunks.ts';
 import { useDatabase } from '../../support/database.ts';
-import { inTransaction, makeAccount, makeDelivery, makeEndpoint, settlement } from '../../support/fixtures.ts';
+import {
+  claimRun,
+  inTransaction,
+  insertJob,
+  makeAccount,
+  makeDelivery,
+  makeEndpoint,
+  settlement,
+} from '../../support/fixtures.ts';
 
 const database = useDatabase();
 
@@ -17,8 +27,43 @@ async function legalRow(table: string): Promise<{ where: string; fresh: Record<s
   const { accountId } = await makeAccount(database.db);
   const due = await makeDelivery(database.db, accountId, await makeEndpoint(database.db, accountId));
   await inTransaction(database.db, (tx) => settleDeliveries(tx, [settlement(due)]));
-  const fresh = table === 'accounts' ? { account_id: "'acc_new'", name: "'new'" } : { id: `'${newId('job', 1)}'` };
-  return { where: `account_id = '${accountId}'`, fresh };
+  await makeJobSide(accountId);
+  return { where: `account_id = '${accountId}'`, fresh: FRESH[table] ?? { id: `'${newId('job', 1)}'` } };
+}
+
+/** What makes a copy's primary key another one, where that is not `id`. */
+const FRESH: Readonly<Record<string, Record<string, string>>> = {
+  accounts: { account_id: "'acc_new'", name: "'new'" },
+  run_queue: { job_id: "'job_new'" },
+  job_logs: { position: '2000001' },
+  result_chunks: { number: '1' },
+  idempotency_keys: { key: "'new'" },
+};
+
+/** A row in each table that a delivery has nothing to do with: a run under way that logs, and what nobody writes yet. */
+async function makeJobSide(accountId: AccountId): Promise<void> {
+  const { sql } = database;
+  const idempotency = {
+    key: 'k',
+    fingerprint: '00'.repeat(32),
+    response: '',
+    responseKeyId: null,
+    expiresAt: new Date(),
+  };
+  const job = await claimRun(database.db, await insertJob(database.db, accountId, { idempotency }));
+  const run = { accountId, jobId: job.id, runId: job.runId };
+  const line = { position: 1_000_001, level: 'info', message: 'said', fields: null, createdAt: new Date() } as const;
+  await insertLogLines(sql, run, [line]);
+  await insertChunk(sql, run, 0, Buffer.from('bytes'));
+  await sql`
+    INSERT INTO ringback.job_tombstones (account_id, id, type, status, created_at, finished_at, expired_at)
+    VALUES (${accountId}, ${newId('job', 2)}, 'test.job', 'failed', now(), now(), now())`;
+  await sql`
+    INSERT INTO ringback.job_schedules (
+      account_id, id, name, cron, time_zone, overlap, misfire, type, input, metadata, priority, paused, next_fire_at,
+      overlap_skips, created_at, updated_at)
+    VALUES (${accountId}, ${newId('sch', 2)}, 'daily', '0 0 * * *', 'UTC', 'skip', 'skip', 'test.job', 'null', '{}', 0,
+      false, now(), 0, now(), now())`;
 }
 
 /** Inserts a copy of the table's newest legal row with some of its columns replaced. */
@@ -36,14 +81,27 @@ async function insertCopy(table: string, changes: Readonly<Record<string, string
 }
 
 const ERROR = `'{"code":"timeout","message":"x"}'`;
+const READY = {
+  state: "'ready'",
+  run_id: 'NULL',
+  worker_id: 'NULL',
+  held_by: 'NULL',
+  lease_expires_at: 'NULL',
+  deadline_at: 'NULL',
+};
 const RUNNING = { status: "'in_progress'", output: 'NULL', finished_at: 'NULL' };
 const QUEUED = { ...RUNNING, status: "'queued'", started_at: 'NULL' };
 const NEVER_RUN = { run_count: '0', run_started_at: 'NULL', worker_id: 'NULL' };
+const APART = { result_run_id: "'run_x'", result_type: "'text/plain'", result_bytes: '1', result_sha256: "'\\x00'" };
 const FAILED = { status: "'failed'", output: 'NULL', error: ERROR };
 
 const ILLEGAL: Readonly<Record<string, readonly Change[]>> = {
   accounts: [
     ['accounts_name', { name: 'name' }],
+    ['accounts_limits', { max_running: '-1' }],
+    ['accounts_limits', { max_pending: '-1' }],
+    ['accounts_limits', { submissions_per_second: '0' }],
+    ['accounts_retention', { retention_days: '-1' }],
     ['accounts_pkey', { account_id: 'account_id' }],
   ],
   api_keys: [
@@ -61,6 +119,14 @@ const ILLEGAL: Readonly<Record<string, readonly Change[]>> = {
     ['jobs_output', { output: 'NULL' }],
     ['jobs_output', { ...RUNNING, output: "'1'" }],
     ['jobs_output', { ...FAILED, output: "'1'" }],
+    ['jobs_output', { ...FAILED, ...APART }],
+    ['jobs_one_output', APART],
+    ['jobs_result', { ...APART, output: 'NULL', result_type: 'NULL' }],
+    ['jobs_result', { ...APART, output: 'NULL', result_bytes: 'NULL' }],
+    ['jobs_result', { ...APART, output: 'NULL', result_sha256: 'NULL' }],
+    ['jobs_result', { result_type: "'text/plain'" }],
+    ['jobs_priority', { priority: '101' }],
+    ['jobs_priority', { priority: '-101' }],
     ['jobs_error', { error: ERROR }],
     ['jobs_error', { ...FAILED, error: 'NULL' }],
     ['jobs_error', { ...RUNNING, error: ERROR }],
@@ -88,8 +154,39 @@ const ILLEGAL: Readonly<Record<string, readonly Change[]>> = {
     ['job_runs_error', { status: "'failed'" }],
     ['job_runs_error', { status: "'lost'" }],
     ['job_runs_error', { status: "'released'", error: ERROR }],
-    ['job_runs_job', { job_id: "'job_nobody'" }],
-    ['job_runs_job', { account_id: "'acc_nobody'" }],
+  ],
+  job_logs: [['job_logs_level', { level: "'fatal'" }]],
+  job_tombstones: [['job_tombstones_status', { status: "'in_progress'" }]],
+  result_chunks: [
+    ['result_chunks_number', { number: '-1' }],
+    ['result_chunks_pkey', { number: 'number' }],
+  ],
+  run_queue: [
+    ['run_queue_pkey', { job_id: 'job_id' }],
+    ['run_queue_state', { ...READY, state: "'done'" }],
+    ['run_queue_held_by', { held_by: "'nobody'" }],
+    ['run_queue_lease', { state: "'ready'" }],
+    ['run_queue_lease', { state: "'delayed'" }],
+    ['run_queue_lease', { ...READY, state: "'leased'" }],
+    ['run_queue_lease', { run_id: 'NULL' }],
+    ['run_queue_lease', { worker_id: 'NULL' }],
+    ['run_queue_lease', { held_by: 'NULL' }],
+    ['run_queue_lease', { lease_expires_at: 'NULL' }],
+    ['run_queue_lease', { deadline_at: 'NULL' }],
+    ['run_queue_completion_held', { ...READY, completion_hash: "'\\x00'" }],
+  ],
+  idempotency_keys: [
+    ['idempotency_keys_pkey', { key: 'key' }],
+    ['idempotency_keys_length', { key: "''" }],
+    ['idempotency_keys_length', { key: "repeat('x', 256)" }],
+    ['idempotency_keys_fingerprint', { fingerprint: "'\\x00'" }],
+  ],
+  job_schedules: [
+    ['job_schedules_name', {}],
+    ['job_schedules_account', { account_id: "'acc_nobody'" }],
+    ['job_schedules_overlap', { overlap: "'queue'", name: "'x'" }],
+    ['job_schedules_misfire', { misfire: "'panic'", name: "'x'" }],
+    ['job_schedules_paused', { paused: 'true', name: "'x'" }],
   ],
   events: [['events_type', { type: "'job.done'" }]],
   endpoints: [
@@ -137,14 +234,15 @@ describe.each(Object.entries(ILLEGAL))('%s', (table, changes) => {
 
 test('a row with nothing but its id changed is accepted, so that the refusals above mean what they say', async () => {
   for (const table of Object.keys(ILLEGAL)) {
-    await insertCopy(
-      table,
-      table === 'endpoints' ? { url: "'https://example.com/other'" } : (OTHER_EVENT[table] ?? {}),
-    );
+    await insertCopy(table, UNIQUE[table] ?? {});
   }
 });
 
-const OTHER_EVENT: Readonly<Record<string, Record<string, string>>> = { deliveries: { event_id: "'evt_other'" } };
+const UNIQUE: Readonly<Record<string, Record<string, string>>> = {
+  endpoints: { url: "'https://example.com/other'" },
+  deliveries: { event_id: "'evt_other'" },
+  job_schedules: { name: "'other'" },
+};
 
 test('every check, unique and foreign key constraint of the schema is in the table above', async () => {
   const rows = await database.sql<{ name: string }[]>`

@@ -1,80 +1,41 @@
 import { describe, expect, test } from 'vitest';
-import { newId } from '#domain/ids.ts';
 import type { JobError } from '#domain/job.ts';
-import { findJob } from '#store/job-reads.ts';
-import { endRuns, type RunEnd, setProgress } from '#store/jobs.ts';
+import { endRuns, type RunEnd } from '#store/jobs.ts';
 import { useDatabase } from '../../support/database.ts';
 import {
-  claimRun,
   finalEvent,
-  inTransaction,
   insertJob,
   makeAccount,
   makeEndpoint,
+  makeRunning,
+  RELEASED,
   runEnd,
+  waitingEnd,
   WORKER,
 } from '../../support/fixtures.ts';
 
 const database = useDatabase();
 
-const end = (...ends: RunEnd[]) => inTransaction(database.db, (tx) => endRuns(tx, ends));
+const end = (...ends: RunEnd[]) => endRuns(database.sql, ends);
+const running = () => makeRunning(database.db);
 const jobRow = async (id: string) => (await database.sql`SELECT * FROM ringback.jobs WHERE id = ${id}`)[0]!;
+const queueRow = async (id: string) => (await database.sql`SELECT * FROM ringback.run_queue WHERE job_id = ${id}`)[0];
 const runRows = (id: string) => database.sql`SELECT * FROM ringback.job_runs WHERE job_id = ${id} ORDER BY number`;
 
-async function running() {
-  const { accountId } = await makeAccount(database.db);
-  const endpoint = await makeEndpoint(database.db, accountId);
-  const job = await claimRun(database.db, await insertJob(database.db, accountId, {}, endpoint));
-  return { accountId, endpoint, job };
-}
-
-const FAILED: Pick<RunEnd, 'runStatus' | 'runError' | 'outputText'> = {
-  runStatus: 'failed',
-  runError: { code: 'handler_error', message: 'it broke' },
-  outputText: null,
+const ERROR: JobError = { code: 'handler_error', message: 'it broke' };
+const FAILED = { runStatus: 'failed', runError: ERROR } as const;
+/** What an item of the queue has only while it is leased. */
+const UNLEASED = {
+  run_id: null,
+  worker_id: null,
+  held_by: null,
+  lease_expires_at: null,
+  deadline_at: null,
+  completion_hash: null,
 };
 
-describe('the fence', () => {
-  test('refuses another run of the job', async () => {
-    const { job } = await running();
-    const before = await jobRow(job.id);
-    expect(await end(runEnd({ ...job, runId: newId('run', Date.now()) }))).toEqual(new Set());
-    expect(await jobRow(job.id)).toEqual(before);
-    expect(await runRows(job.id)).toEqual([]);
-  });
-
-  test('refuses a second end of the same run, and writes nothing of it', async () => {
-    const { job, endpoint } = await running();
-    expect(await end(runEnd(job, finalEvent('job.succeeded', endpoint)))).toEqual(new Set([job.id]));
-    const before = await jobRow(job.id);
-    const again = runEnd(job, { ...FAILED, jobStatus: 'failed', ...finalEvent('job.failed', endpoint) });
-    expect(await end(again)).toEqual(new Set());
-    expect(await jobRow(job.id)).toEqual(before);
-    expect(await runRows(job.id)).toHaveLength(1);
-    expect(await database.sql`SELECT FROM ringback.deliveries WHERE job_id = ${job.id}`).toHaveLength(1);
-    expect(await database.sql`SELECT FROM ringback.events WHERE job_id = ${job.id}`).toHaveLength(3);
-  });
-
-  test('refuses a run of another account', async () => {
-    const { job } = await running();
-    const { accountId } = await makeAccount(database.db);
-    expect(await end(runEnd({ ...job, accountId }))).toEqual(new Set());
-  });
-
-  test('refuses one member of a group and lets its neighbours end', async () => {
-    const [one, stale, other] = [await running(), await running(), await running()];
-    const ends = [runEnd(one.job), runEnd({ ...stale.job, runId: newId('run', Date.now()) }), runEnd(other.job)];
-    expect(await end(...ends)).toEqual(new Set([one.job.id, other.job.id]));
-    expect(await jobRow(stale.job.id)).toMatchObject({ status: 'in_progress', run_id: stale.job.runId });
-  });
-});
-
-test('a group with one row that breaks a constraint fails whole', async () => {
-  const [one, other] = [await running(), await running()];
-  const bad = runEnd(other.job, { ...FAILED, jobStatus: 'succeeded', runError: null });
-  await expect(end(runEnd(one.job), bad)).rejects.toMatchObject({ constraint_name: 'job_runs_error' });
-  expect(await jobRow(one.job.id)).toMatchObject({ status: 'in_progress', run_id: one.job.runId });
-});
+/** As the job of a run that failed for good. */
+const OVER = { ...FAILED, jobStatus: 'failed', jobError: ERROR } as const;
 
 describe('a run that succeeds', () => {
   test('ends its job, with run, event and delivery', async () => {
@@ -109,22 +70,23 @@ describe('a run that succeeds', () => {
         finished_at: endedAt,
       },
     ]);
-    expect(await database.sql`SELECT * FROM ringback.events WHERE id = ${over.event!.id}`).toEqual([
+    expect(await database.sql`SELECT * FROM ringback.events WHERE id = ${over.event.id}`).toEqual([
       {
         account_id: accountId,
-        id: over.event!.id,
+        id: over.event.id,
         type: 'job.succeeded',
         job_id: job.id,
         sequence: 3,
         body: Buffer.from('{"type":"job.succeeded"}'),
         created_at: endedAt,
+        xid: expect.stringMatching(/^\d+$/),
       },
     ]);
     expect(await database.sql`SELECT * FROM ringback.deliveries WHERE job_id = ${job.id}`).toEqual([
       {
         account_id: accountId,
         id: over.delivery!.id,
-        event_id: over.event!.id,
+        event_id: over.event.id,
         event_type: 'job.succeeded',
         job_id: job.id,
         endpoint_id: endpoint.id,
@@ -136,6 +98,21 @@ describe('a run that succeeds', () => {
         finished_at: null,
       },
     ]);
+    expect(await queueRow(job.id), 'the queue holds what has not ended').toBeUndefined();
+  });
+
+  test('with a result that is stored apart has that, and no output', async () => {
+    const { job } = await running();
+    const result = { contentType: 'application/pdf', bytes: 5_000_000_000, sha256: 'ab'.repeat(32) };
+    await end(runEnd(job, { outputText: null, result }));
+    expect(await jobRow(job.id)).toMatchObject({
+      status: 'succeeded',
+      output: null,
+      result_run_id: job.runId,
+      result_type: 'application/pdf',
+      result_bytes: '5000000000',
+      result_sha256: Buffer.alloc(32, 0xab),
+    });
   });
 
   test.each([
@@ -163,34 +140,41 @@ describe('a run that succeeds', () => {
 describe('a run that fails', () => {
   test('for good ends its job with the error', async () => {
     const { job, endpoint } = await running();
-    await end(runEnd(job, { ...FAILED, jobStatus: 'failed', ...finalEvent('job.failed', endpoint) }));
+    await end(runEnd(job, { ...OVER, ...finalEvent('job.failed', endpoint) }));
     expect(await jobRow(job.id)).toMatchObject({
       status: 'failed',
       output: null,
-      error: FAILED.runError,
+      error: ERROR,
       failure_count: 1,
       run_id: null,
     });
+    expect(await queueRow(job.id)).toBeUndefined();
     expect(await runRows(job.id)).toMatchObject([{ status: 'failed', error: FAILED.runError }]);
   });
 
-  test.each(['failed', 'timed_out'] as const)('to be run again (%s) keeps its job in progress', async (runStatus) => {
-    const { job } = await running();
-    const nextRunAt = new Date(Date.now() + 60_000);
-    await end(runEnd(job, { ...FAILED, runStatus, jobStatus: 'in_progress', nextRunAt }));
-    expect(await jobRow(job.id)).toMatchObject({
-      status: 'in_progress',
-      output: null,
-      error: null,
-      failure_count: 1,
-      sequence: 2,
-      run_id: null,
-      next_run_at: nextRunAt,
-      finished_at: null,
-    });
-    expect(await runRows(job.id)).toMatchObject([{ status: runStatus, error: FAILED.runError }]);
-    expect(await database.sql`SELECT FROM ringback.events WHERE job_id = ${job.id}`).toHaveLength(2);
-  });
+  test.each(['failed', 'timed_out', 'lost'] as const)(
+    'to be run again (%s) keeps its job in progress',
+    async (runStatus) => {
+      const { job } = await running();
+      const nextRunAt = new Date(Date.now() + 60_000);
+      await end(runEnd(job, { ...FAILED, runStatus, jobStatus: 'in_progress', nextRunAt }));
+      expect(await jobRow(job.id)).toMatchObject({
+        status: 'in_progress',
+        output: null,
+        error: null,
+        failure_count: 1,
+        sequence: 3,
+        run_id: null,
+        next_run_at: nextRunAt,
+        finished_at: null,
+      });
+      expect(await runRows(job.id)).toMatchObject([{ status: runStatus, error: FAILED.runError }]);
+      expect(await database.sql`SELECT type FROM ringback.events WHERE job_id = ${job.id} AND sequence = 3`).toEqual([
+        { type: 'job.retrying' },
+      ]);
+      expect(await queueRow(job.id)).toMatchObject({ ...UNLEASED, state: 'delayed', due_at: nextRunAt });
+    },
+  );
 
   test.each([
     ['U+0000', 'a\0b', 'a\uFFFDb'],
@@ -199,7 +183,7 @@ describe('a run that fails', () => {
   ])('has its message cleaned of what PostgreSQL cannot hold: %s', async (_, message, kept) => {
     const { job } = await running();
     const runError: JobError = { code: 'handler_error', message };
-    await end(runEnd(job, { ...FAILED, runError, jobStatus: 'failed' }));
+    await end(runEnd(job, { ...OVER, runError, jobError: runError }));
     const rows = await database.sql`
       SELECT job.error ->> 'message' AS of_job, run.error ->> 'message' AS of_run
       FROM ringback.jobs AS job JOIN ringback.job_runs AS run ON run.job_id = job.id WHERE job.id = ${job.id}`;
@@ -207,9 +191,10 @@ describe('a run that fails', () => {
   });
 });
 
-test('a run that was given back counts no failure', async () => {
+test('a run that was given back counts no failure, and is ready at once in its old place', async () => {
   const { job } = await running();
-  await end(runEnd(job, { runStatus: 'released', jobStatus: 'in_progress', outputText: null }));
+  const before = await queueRow(job.id);
+  await end(runEnd(job, RELEASED));
   expect(await jobRow(job.id)).toMatchObject({
     status: 'in_progress',
     run_count: 1,
@@ -218,41 +203,32 @@ test('a run that was given back counts no failure', async () => {
     next_run_at: null,
   });
   expect(await runRows(job.id)).toMatchObject([{ status: 'released', error: null }]);
+  expect(await queueRow(job.id)).toEqual({ ...before, ...UNLEASED, state: 'ready' });
 });
 
-describe('progress', () => {
-  const progressOf = async (id: string) =>
-    (await database.sql`SELECT progress, progress ->> 'message' AS message FROM ringback.jobs WHERE id = ${id}`)[0];
-
-  test('shows on the job and moves its updated_at', async () => {
-    const { accountId, job } = await running();
-    const now = new Date(Date.now() + 5000);
-    await setProgress(database.sql, { accountId, jobId: job.id, runId: job.runId }, { percent: 12.5 }, now);
-    const found = await findJob(database.db, accountId, job.id);
-    expect(found).toMatchObject({ progress: { percent: 12.5 }, updatedAt: now });
+describe('a job that waits', () => {
+  test.each(['canceled', 'expired'] as const)('is %s without a run on record, with event and delivery', async (how) => {
+    const { accountId } = await makeAccount(database.db);
+    const endpoint = await makeEndpoint(database.db, accountId);
+    const { id } = await insertJob(database.db, accountId, {}, endpoint);
+    const over = finalEvent(`job.${how}`, endpoint);
+    expect(await end({ ...waitingEnd({ accountId, id }, how), ...over })).toEqual(new Set([id]));
+    const row = await jobRow(id);
+    expect(row).toMatchObject({ status: how, error: { code: how }, run_count: 0, started_at: null, sequence: 2 });
+    expect(row['finished_at']).toEqual(row['updated_at']);
+    expect(await runRows(id)).toEqual([]);
+    expect(await queueRow(id)).toBeUndefined();
+    expect(await database.sql`SELECT id FROM ringback.deliveries WHERE job_id = ${id}`).toEqual([
+      { id: over.delivery!.id },
+    ]);
+    expect(await end(waitingEnd({ accountId, id }, how)), 'once').toEqual(new Set());
   });
 
-  test('of a run that is no longer the job’s own is dropped', async () => {
-    const { accountId, job } = await running();
-    const stale = { accountId, jobId: job.id, runId: newId('run', Date.now()) };
-    await setProgress(database.sql, stale, { percent: 1 }, new Date());
-    expect(await progressOf(job.id)).toEqual({ progress: null, message: null });
-    await end(runEnd(job));
-    await setProgress(database.sql, { accountId, jobId: job.id, runId: job.runId }, { percent: 1 }, new Date());
-    expect(await progressOf(job.id)).toEqual({ progress: null, message: null });
-  });
-
-  test.each([
-    ['U+0000', 'a\0b'],
-    ['half a surrogate pair', 'a\ud800b'],
-  ])('can be read with SQL, whatever its message holds: %s', async (_, message) => {
-    const { accountId, job } = await running();
-    await setProgress(
-      database.sql,
-      { accountId, jobId: job.id, runId: job.runId },
-      { percent: 1, message },
-      new Date(),
-    );
-    expect(await progressOf(job.id)).toMatchObject({ message: 'a\uFFFDb' });
+  test('between two runs is ended too, and keeps its runs', async () => {
+    const { job } = await running();
+    await end(runEnd(job, { ...FAILED, jobStatus: 'in_progress', nextRunAt: new Date(Date.now() + 60_000) }));
+    expect(await end(waitingEnd(job, 'canceled'))).toEqual(new Set([job.id]));
+    expect(await jobRow(job.id)).toMatchObject({ status: 'canceled', next_run_at: null, run_count: 1, sequence: 4 });
+    expect(await runRows(job.id)).toHaveLength(1);
   });
 });

@@ -34,7 +34,7 @@ test('ten at once bring an empty database up to date, once', async () => {
   const applied = await migrations(sql);
   expect(applied.length).toBeGreaterThanOrEqual(2);
   expect(new Set(applied.map(({ hash }) => hash as string)).size).toBe(applied.length);
-  expect(await sql`SELECT name FROM pgboss.queue ORDER BY name`).toMatchObject([{ name: 'delivery' }, { name: 'run' }]);
+  expect(await sql`SELECT name FROM pgboss.queue ORDER BY name`).toEqual([{ name: 'delivery' }]);
 });
 
 test('several processes at once do so too', async () => {

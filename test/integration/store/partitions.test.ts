@@ -4,7 +4,7 @@ import { listRuns } from '#store/job-reads.ts';
 import { endRuns } from '#store/jobs.ts';
 import { createPartitions } from '#store/partitions.ts';
 import { useDatabase } from '../../support/database.ts';
-import { claimRun, inTransaction, insertJob, makeAccount, runEnd } from '../../support/fixtures.ts';
+import { claimRun, insertJob, makeAccount, runEnd } from '../../support/fixtures.ts';
 
 const database = useDatabase();
 
@@ -14,7 +14,7 @@ const WEEKS = (start: string, count: number): string[] =>
     new Date(Date.parse(start) + n * 7 * DAY).toISOString().slice(0, 10).replaceAll('-', ''),
   );
 const namesFor = (weeks: readonly string[]): string[] =>
-  ['delivery_attempts', 'events', 'job_runs'].flatMap((parent) => weeks.map((week) => `${parent}_${week}`));
+  ['delivery_attempts', 'events', 'job_logs', 'job_runs'].flatMap((parent) => weeks.map((week) => `${parent}_${week}`));
 const partitionOf = async (table: string, id: string) => {
   const [row] = await database.sql`
     SELECT relname::text AS place FROM ${database.sql(`ringback.${table}`)} AS r
@@ -59,7 +59,7 @@ describe('making partitions', () => {
     expect(made.filter(({ failure }) => failure !== null)).toEqual([
       { name: 'events_20340102', failure: expect.stringContaining('default partition') },
     ]);
-    expect(made).toHaveLength(15);
+    expect(made).toHaveLength(20);
     expect(await partitionOf('events', job.eventId)).toBe('events_default');
   });
 });
@@ -70,8 +70,8 @@ describe('a row', () => {
     const now = new Date('2035-06-06T12:00:00Z');
     await createPartitions(database.db, now);
     const job = await insertJob(database.db, accountId, { createdAt: now });
-    const claimed = await claimRun(database.db, job, { startedAt: now });
-    await inTransaction(database.db, (tx) => endRuns(tx, [runEnd(claimed)]));
+    const claimed = await claimRun(database.db, job, { now });
+    await endRuns(database.sql, [runEnd(claimed)]);
     expect(await partitionOf('events', job.eventId)).toBe('events_20350604');
     expect(await partitionOf('job_runs', claimed.runId)).toBe('job_runs_20350604');
   });
@@ -82,8 +82,8 @@ describe('a row', () => {
       const { accountId } = await makeAccount(database.db);
       const at = new Date(clock);
       const job = await insertJob(database.db, accountId, { createdAt: at });
-      const claimed = await claimRun(database.db, job, { startedAt: at });
-      await inTransaction(database.db, (tx) => endRuns(tx, [runEnd(claimed, { endedAt: at })]));
+      const claimed = await claimRun(database.db, job, { now: at });
+      await endRuns(database.sql, [runEnd(claimed, { endedAt: at })]);
       expect(await partitionOf('job_runs', claimed.runId)).toBe('job_runs_default');
       expect(await listRuns(database.db, accountId, job.id)).toMatchObject([{ id: claimed.runId, startedAt: at }]);
     },
