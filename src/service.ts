@@ -34,6 +34,7 @@ import { expireJobs, moveStrays, rescueRuns } from '#jobs/rescue.ts';
 import { ResultKeeper } from '#jobs/result-keeper.ts';
 import { RunReports } from '#jobs/run-reports.ts';
 import type { Work } from '#jobs/run-work.ts';
+import { Retention } from '#jobs/retention.ts';
 import { Runner } from '#jobs/runner.ts';
 import { Schedules } from '#jobs/schedules.ts';
 import { Submitter } from '#jobs/submit.ts';
@@ -41,7 +42,7 @@ import { ThreadPool } from '#jobs/thread-pool.ts';
 import { TypeStats } from '#jobs/type-stats.ts';
 import { dispatchWork } from '#jobs/work.ts';
 import { Keeper, type Task } from '#keeper/keeper.ts';
-import { forgetKeys, makePartitions, rescueDeliveries } from '#keeper/upkeep.ts';
+import { endPartitions, forgetKeys, makePartitions, rescueDeliveries } from '#keeper/upkeep.ts';
 import type { Logger } from './log.ts';
 import { JobChanges } from '#queue/job-changes.ts';
 import { LEASE_MS } from '#queue/leases.ts';
@@ -223,6 +224,8 @@ function createCourier({ config, log, secretKeys: keys }: ServiceDeps, parts: Pa
 function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared): Role {
   const rescue = { ...parts, ...shared, log, cancelGraceMs: config.cancelGraceMs };
   const upkeep = { ...parts, log, leaseMs: LEASE_MS };
+  const { retentionDays, recordRetentionDays } = config;
+  const retention = new Retention({ ...parts, log, retentionDays, recordRetentionDays });
   // No rescue soon after a failed one: whoever was cut off together with us must have had the time to renew its leases.
   const patient = { everyMs: 5000, pauseAfterFailureMs: LEASE_MS };
   const tasks: readonly Task[] = [
@@ -232,7 +235,9 @@ function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared
     { name: 'fire schedules', everyMs: 1000, run: () => fireSchedules(rescue, new Date()) },
     { name: 'move strays', everyMs: 60_000, run: () => moveStrays(rescue) },
     { name: 'forget idempotency keys', everyMs: 60_000, run: () => forgetKeys(upkeep) },
+    { name: 'retire jobs', everyMs: 5000, run: () => retention.run() },
     { name: 'make partitions', everyMs: 3_600_000, run: () => makePartitions(upkeep) },
+    { name: 'drop partitions', everyMs: 3_600_000, run: () => endPartitions(upkeep, recordRetentionDays) },
   ];
   return new Keeper({ tasks, log });
 }

@@ -87,7 +87,7 @@ export class JobEvents {
         last = event.sequence;
         yield { kind: 'event', event, job: inbox.job };
       }
-      if (last < job.sequence && page.length > 0) continue;
+      if (inbox.job !== job || (last < job.sequence && page.length > 0)) continue;
       if (isFinal(job.status)) return;
       if (!isSameProgress(shown, job.progress)) {
         shown = job.progress;

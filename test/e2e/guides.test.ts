@@ -63,6 +63,33 @@ test('handlers.md: the job is run, reports, logs, and fails as it says', async (
   expect([...lines]).toEqual([{ level: 'info', message: 'building', fields: { pages: 3, run: 1 } }]);
 });
 
+test('schedule-jobs.md: the schedule is made, fires at the times it says, and is triggered', async () => {
+  const service = await startService({ databaseUrl: database.url });
+  const made = await service.request('POST', '/v1/schedules', bodyOf(block('schedule-jobs', 'sh')));
+  expect(made.status, made.text).toBe(201);
+  const shown = JSON.parse(block('schedule-jobs', 'json')) as { id: string; next_fire_at: string };
+  const { id, next_fire_at: nextFireAt, ...members } = shown;
+  expect(made.json).toMatchObject(members);
+  expect(made.json.id).toMatch(new RegExp(`^${id.slice(0, 4)}`));
+  expect(nextFireAt.slice(11)).toMatch(/^0[67]:30:00\.000Z$/);
+  expect(made.json.next_times.every((time: string) => /T0[67]:30:00\.000Z$/.test(time))).toBe(true);
+
+  const path = `/v1/schedules/${made.json.id}`;
+  const verbs = [...block('schedule-jobs', 'sh', 1).matchAll(/\/v1\/schedules\/\$ID\/(\w+)"/g)].map(
+    ([, verb]) => verb!,
+  );
+  expect(verbs).toEqual(['trigger', 'pause', 'resume']);
+  for (const verb of verbs) {
+    const { status, json, text } = await service.request('POST', `${path}/${verb}`);
+    expect(status, text).toBe(verb === 'trigger' ? 202 : 200);
+    if (verb === 'trigger')
+      expect(await endOf(service, json.id)).toMatchObject({ status: 'succeeded', schedule_id: made.json.id });
+    else expect(json.paused).toBe(verb === 'pause');
+  }
+  const changed = await service.request('PATCH', path, bodyOf(block('schedule-jobs', 'sh', 2)));
+  expect(changed.json).toMatchObject({ cron: '0 9 * * *', job: { input: { report: 'short' } } });
+});
+
 test('threads.md: the job is computed in a thread, while the API answers', async () => {
   const service = await serviceOf('threads');
   const id = await submit(service, bodyOf(block('threads', 'sh')));

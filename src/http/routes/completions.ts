@@ -73,7 +73,7 @@ export function completionRoutes({ completions, maxBodyBytes, maxResultBytes }: 
     const { raw } = c.req;
     const incoming = incomingResult(raw);
     const stored = incoming.ok ? await reports.completeWith(c.get('completion'), incoming.value, raw.signal) : incoming;
-    await readAway(raw, stored, maxResultBytes);
+    await readAway(c, stored, maxResultBytes);
     return stored.ok ? c.body(null, 204) : problem(c, stored);
   });
   return app;

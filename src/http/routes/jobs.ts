@@ -27,21 +27,21 @@ export function jobRoutes(deps: JobRoutesDeps) {
     path: '/v1/jobs/{id}/result',
     summary: 'The output itself',
     request: byId,
-    responses: { 200: json(z.unknown(), 'The output.'), ...problems(400, 404, 409) },
+    responses: { 200: json(z.unknown(), 'The output.'), ...problems(400, 404, 409, 410) },
   });
   const runs = createRoute({
     method: 'get',
     path: '/v1/jobs/{id}/runs',
     summary: 'The tries at executing a job',
     request: byId,
-    responses: { 200: json(z.object({ items: z.array(runSchema) }), 'In their order.'), ...problems(400, 404) },
+    responses: { 200: json(z.object({ items: z.array(runSchema) }), 'In their order.'), ...problems(400, 404, 410) },
   });
   const listDeliveries = createRoute({
     method: 'get',
     path: '/v1/jobs/{id}/deliveries',
     summary: 'The callbacks of a job',
     request: byId,
-    responses: { 200: json(z.object({ items: z.array(deliverySchema) }), 'Oldest first.'), ...problems(400, 404) },
+    responses: { 200: json(z.object({ items: z.array(deliverySchema) }), 'Oldest first.'), ...problems(400, 404, 410) },
   });
 
   const cancel = createRoute({
@@ -52,7 +52,7 @@ export function jobRoutes(deps: JobRoutesDeps) {
       'One that waits is canceled at once; one that runs is told to stop, and is canceled within a grace. One that is over ' +
       'stays as it is. May be asked again.',
     request: byId,
-    responses: { 200: json(jobSchema, 'The job as it is then.'), ...problems(400, 404) },
+    responses: { 200: json(jobSchema, 'The job as it is then.'), ...problems(400, 404, 410) },
   });
 
   return new OpenAPIHono<Env>({ defaultHook: onInvalid })

@@ -131,7 +131,7 @@ function endRoutes({ workerReports: reports, maxBodyBytes, maxResultBytes }: Run
     const stored = incoming.ok
       ? await named(c, (run) => reports.completeWith(run, incoming.value, raw.signal))
       : incoming;
-    await readAway(raw, stored, maxResultBytes);
+    await readAway(c, stored, maxResultBytes);
     return answer(c, stored);
   });
   return app;
