@@ -1,7 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { type AccountId, type JobId, newId } from '#domain/ids.ts';
 import { endRuns, insertJobs, type NewJob, type RunEnd } from '#store/jobs.ts';
-import { insertChunk } from '#store/result-chunks.ts';
 import { findJob } from '#store/job-reads.ts';
 import { findTombstone } from '#store/tombstones.ts';
 import { JobLists } from '../../../src/jobs/job-lists.ts';
@@ -153,7 +152,9 @@ describe('a job whose time is over', () => {
     const kept = await oldJob(accountId, 29, { outputText: null, result });
     for (const { end } of [old, kept])
       for (const number of [0, 1])
-        await insertChunk(database.sql, { accountId, runId: end.runId! }, number, Buffer.from('x'));
+        await database.sql`
+          INSERT INTO ringback.result_chunks (account_id, run_id, number, bytes)
+          VALUES (${accountId}, ${end.runId!}, ${number}, 'x')`;
     await makeRetention().retention.run();
     expect(await countOf('deliveries', 'job_id', old.id)).toBe(0);
     expect(await countOf('result_chunks', 'run_id', old.end.runId!)).toBe(0);
@@ -181,7 +182,8 @@ describe('a job whose time is over', () => {
         endedAt: at,
       }),
     ]);
-    await insertChunk(database.sql, { accountId, runId: lost.runId }, 0, Buffer.from('x'));
+    await database.sql`
+      INSERT INTO ringback.result_chunks (account_id, run_id, number, bytes) VALUES (${accountId}, ${lost.runId}, 0, 'x')`;
     await makeRetention().retention.run();
     expect(await countOf('result_chunks', 'run_id', lost.runId)).toBe(0);
   });
