@@ -16,7 +16,7 @@ import { QueueDepth } from '#jobs/queue-depth.ts';
 import { RunReports } from '#jobs/run-reports.ts';
 import { Schedules } from '#jobs/schedules.ts';
 import { Submitter } from '#jobs/submit.ts';
-import { Signals } from '#queue/signals.ts';
+import type { Signals } from '#queue/signals.ts';
 import { type Database, isUnavailable } from '#store/database.ts';
 import { VERSION } from './version.ts';
 import type { Parts, ServiceDeps, Shared } from './parts.ts';

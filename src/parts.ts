@@ -4,7 +4,6 @@ import type { SecretKey } from '#domain/secret-box.ts';
 import { createGuard } from '#egress/guard.ts';
 import { systemResolver } from '#egress/resolve.ts';
 import { createSender } from '#egress/send.ts';
-import { listen } from '#http/server.ts';
 import { RunningLimits } from '#jobs/account-limits.ts';
 import { DueRuns } from '#jobs/due-runs.ts';
 import { Endings } from '#jobs/endings.ts';

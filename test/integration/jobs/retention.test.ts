@@ -154,11 +154,11 @@ describe('a job whose time is over', () => {
       for (const number of [0, 1])
         await database.sql`
           INSERT INTO ringback.result_chunks (account_id, run_id, number, bytes)
-          VALUES (${accountId}, ${end.runId!}, ${number}, 'x')`;
+          VALUES (${accountId}, ${end.runId}, ${number}, 'x')`;
     await makeRetention().retention.run();
     expect(await countOf('deliveries', 'job_id', old.id)).toBe(0);
-    expect(await countOf('result_chunks', 'run_id', old.end.runId!)).toBe(0);
-    expect(await countOf('result_chunks', 'run_id', kept.end.runId!)).toBe(2);
+    expect(await countOf('result_chunks', 'run_id', old.end.runId)).toBe(0);
+    expect(await countOf('result_chunks', 'run_id', kept.end.runId)).toBe(2);
     expect(await countOf('job_runs', 'job_id', old.id)).toBe(1);
     expect(await countOf('events', 'job_id', old.id)).toBe(3);
   });
