@@ -1,51 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ApiKeys, ensureBootstrapKey } from '#accounts/api-keys.ts';
-import { Courier } from '#callbacks/courier.ts';
-import { DeliveryQueries } from '#callbacks/delivery-queries.ts';
-import { Endpoints } from '#callbacks/endpoints.ts';
-import type { Config } from './config.ts';
-import { newId } from '#domain/ids.ts';
-import type { SecretKey } from '#domain/secret-box.ts';
-import { createGuard } from '#egress/guard.ts';
-import { systemResolver } from '#egress/resolve.ts';
-import { createSender } from '#egress/send.ts';
-import { createApp } from '#http/app.ts';
+import { ensureBootstrapKey } from '#accounts/api-keys.ts';
 import { listen } from '#http/server.ts';
-import { CallbackTargets } from '#jobs/callback-targets.ts';
-import { Canceler } from '#jobs/cancel.ts';
-import { DueRuns } from '#jobs/due-runs.ts';
-import { Endings } from '#jobs/endings.ts';
-import { JobQueries } from '#jobs/job-queries.ts';
-import type { JobTypes } from '#jobs/job-types.ts';
 import { loadJobTypes } from '#jobs/load-config.ts';
-import { expireJobs, moveStrays, rescueRuns } from '#jobs/rescue.ts';
-import { ResultKeeper } from '#jobs/result-keeper.ts';
-import { Runner } from '#jobs/runner.ts';
-import { Submitter } from '#jobs/submit.ts';
-import { dispatchWork } from '#jobs/work.ts';
-import { failed } from '#jobs/handler.ts';
-import { Keeper, type Task } from '#keeper/keeper.ts';
-import { forgetKeys, makePartitions, rescueDeliveries } from '#keeper/upkeep.ts';
 import type { Logger } from './log.ts';
-import { LEASE_MS } from '#queue/leases.ts';
-import { installQueueSchema, openQueues } from '#queue/queues.ts';
-import { Signals } from '#queue/signals.ts';
-import { type Database, isForbidden, isUnavailable, openDatabase } from '#store/database.ts';
+import { installQueueSchema } from '#queue/queues.ts';
+import { isForbidden, isUnavailable } from '#store/database.ts';
 import { migrate } from '#store/migrate.ts';
-import { VERSION } from './version.ts';
+import { createApi, createRemoteWorkers } from './api.ts';
+import { openParts, type ServiceDeps } from './parts.ts';
+import { createRoles } from './roles.ts';
 
 /** The service cannot start, for a reason that its operator can mend. */
 export class StartError extends Error {
   override readonly name = 'StartError';
-}
-
-/** What the configuration leaves to the way the service is started: an embedded database, or one that is given. */
-export interface ServiceDeps {
-  readonly config: Config;
-  readonly log: Logger;
-  readonly database: { readonly url: string; readonly direct: string; readonly pooled: boolean };
-  readonly secretKeys: readonly SecretKey[];
-  readonly bootstrapKey: string | undefined;
 }
 
 export interface Service {
@@ -54,8 +21,6 @@ export interface Service {
   /** Takes nothing new, finishes or gives back what is under way, and closes everything, within a bound. */
   stop(): Promise<void>;
 }
-
-const POLL_MS = 1000;
 
 /** Wires the parts and starts the roles. */
 export async function startService(deps: ServiceDeps): Promise<Service> {
@@ -67,159 +32,26 @@ export async function startService(deps: ServiceDeps): Promise<Service> {
 
   const server = config.roles.has('api') ? await listen(config).catch(explainListen) : undefined;
   const publicUrl = config.publicUrl ?? server?.url ?? `http://localhost:${config.port}`;
-  const roles = createRoles(deps, parts, { types, publicUrl });
-  await parts.signals.listen();
+  const shared = { types, publicUrl };
+  const roles = createRoles(deps, parts, shared);
+  const remoteWorkers = createRemoteWorkers(deps, parts, shared);
+  await Promise.all([parts.signals.listen(), parts.changes.listen()]);
   for (const role of roles) role.start();
-  server?.serve(createApi(deps, parts, { types, publicUrl }).fetch);
+  server?.serve(createApi(deps, parts, { ...shared, remoteWorkers }).fetch);
 
   async function stop(): Promise<void> {
     const graceMs = config.shutdownTimeoutMs;
+    remoteWorkers.stop();
     // All at once, so that one bound holds for everything. A run that ends now still queues its delivery, durably.
-    await Promise.all([server?.close(graceMs), ...roles.map((role) => role.stop(graceMs))]);
+    await Promise.all([parts.watch.close(), server?.close(graceMs), ...roles.map((role) => role.stop(graceMs))]);
     await parts.close();
   }
   return { url: server?.url, stop };
 }
 
-/** What every role shares. */
-async function openParts({ config, log, database }: ServiceDeps) {
-  const workerId = newId('wrk', Date.now());
-  const onError = (error: unknown) => log.error({ err: error }, 'queue');
-  const { url, direct, pooled } = database;
-  const db = openDatabase({ url, applicationName: 'ringback', max: config.databaseConnections, pinPlans: !pooled });
-  const listener = openDatabase({ url: direct, applicationName: 'ringback-listen', max: 1, pinPlans: false });
-  const queues = await openQueues(url, onError);
-  const signals = new Signals(db, listener.sql, workerId, onError);
-  const announceRuns = (pool: string) => signals.announce(`pool:${pool}`);
-  const announceDeliveries = () => signals.announce(queues.deliveries.name);
-  const dueRuns = new DueRuns({ db, announce: announceRuns, onError });
-  const dueAt = (at: number) => dueRuns.at(at);
-  const jobsChanged = () => undefined;
-  const resolve = systemResolver();
-  return {
-    workerId,
-    db,
-    queues,
-    signals,
-    dueRuns,
-    dueAt,
-    jobsChanged,
-    announceRuns,
-    announceDeliveries,
-    endings: new Endings({ db, queues, listeners: { announceDeliveries, announceRuns, dueAt, jobsChanged } }),
-    results: new ResultKeeper(db, config.results),
-    guard: createGuard({ policy: config.egress, resolve }),
-    sender: createSender({ policy: config.egress, resolve, userAgent: `Ringback/${VERSION}` }),
-    close: async () => {
-      await Promise.all([queues.close(), listener.close(), db.close()]);
-    },
-  };
-}
-
-type Parts = Awaited<ReturnType<typeof openParts>>;
-
-interface Role {
-  start(): void;
-  stop(graceMs: number): Promise<void>;
-}
-
-interface Shared {
-  readonly types: JobTypes;
-  readonly publicUrl: string;
-}
-
-/** The roles of this process but `api`. */
-function createRoles(deps: ServiceDeps, parts: Parts, shared: Shared): Role[] {
-  const { roles } = deps.config;
-  return [
-    // Whoever can act on what is due looks for it.
-    ...(roles.has('runner') || roles.has('keeper') ? [parts.dueRuns] : []),
-    ...(roles.has('runner') ? [createRunner(deps, parts, shared)] : []),
-    ...(roles.has('courier') ? [createCourier(deps, parts)] : []),
-    ...(roles.has('keeper') ? [createKeeper(deps, parts, shared)] : []),
-  ];
-}
-
-function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared): Role {
-  const runner = new Runner({
-    ...parts,
-    ...shared,
-    log,
-    concurrency: config.runnerConcurrency,
-    threads: config.runnerThreads,
-    cancelGraceMs: config.cancelGraceMs,
-    accountLimits: { maxRunning: config.accountLimits.maxRunning, any: () => config.accountLimits.maxRunning !== null },
-    pollMs: POLL_MS,
-    work: dispatchWork({ thread: notYet, backend: notYet }),
-  });
-  for (const [name, sleeper] of runner.sleepers) parts.signals.register(name, sleeper);
-  parts.signals.onCancel((jobId) => runner.cancel(jobId));
-  return runner;
-}
-
-const notYet = async () => failed('handler_error', 'not built yet', false);
-
-function createCourier({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts): Role {
-  const { courierConcurrency: concurrency, callbackSchedule: schedule, callbackTimeoutMs: timeoutMs } = config;
-  const courier = new Courier({ ...parts, log, keys, concurrency, schedule, timeoutMs, pollMs: POLL_MS });
-  parts.signals.register(parts.queues.deliveries.name, courier.loop);
-  return courier;
-}
-
-function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared): Role {
-  const rescue = { ...parts, ...shared, log, cancelGraceMs: config.cancelGraceMs };
-  const upkeep = { ...parts, log, leaseMs: LEASE_MS };
-  // No rescue soon after a failed one: whoever was cut off together with us must have had the time to renew its leases.
-  const patient = { everyMs: 5000, pauseAfterFailureMs: LEASE_MS };
-  const tasks: readonly Task[] = [
-    { name: 'rescue runs', ...patient, run: () => rescueRuns(rescue) },
-    { name: 'rescue deliveries', ...patient, run: () => rescueDeliveries(upkeep) },
-    { name: 'expire jobs', everyMs: 1000, run: () => expireJobs(rescue) },
-    { name: 'move strays', everyMs: 60_000, run: () => moveStrays(rescue) },
-    { name: 'forget idempotency keys', everyMs: 60_000, run: () => forgetKeys(upkeep) },
-    { name: 'make partitions', everyMs: 3_600_000, run: () => makePartitions(upkeep) },
-  ];
-  return new Keeper({ tasks, log });
-}
-
-function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts, shared: Shared) {
-  const { db, guard } = parts;
-  const targets = new CallbackTargets({ db, guard });
-  return createApp({
-    ...shared,
-    submitter: new Submitter({ ...parts, ...shared, keys, targets }),
-    jobs: new JobQueries(db),
-    canceler: new Canceler({ ...parts, ...shared, signalCancel: (jobId) => parts.signals.cancel(jobId) }),
-    deliveries: new DeliveryQueries(db),
-    endpoints: new Endpoints({ db, guard, keys }),
-    keys: new ApiKeys(db),
-    maxBodyBytes: config.maxBodyBytes,
-    log,
-    version: VERSION,
-    isReady: () => answers(db),
-    isUnavailable,
-  });
-}
-
 /** A port that is taken, or may not be used, is for the operator to mend. */
 function explainListen(error: unknown): never {
   throw new StartError(`cannot listen: ${describe(error)}; set HOST and PORT`, { cause: error });
-}
-
-const READY_TIMEOUT_MS = 2000;
-
-/** Asks the database, but does not wait long for it. */
-async function answers({ sql }: Database): Promise<boolean> {
-  const query = sql`SELECT 1`;
-  const { promise: tooLate, resolve } = Promise.withResolvers<boolean>();
-  const timer = setTimeout(resolve, READY_TIMEOUT_MS, false);
-  return Promise.race([
-    query.then(
-      () => true,
-      () => false,
-    ),
-    tooLate,
-  ]).finally(() => clearTimeout(timer));
 }
 
 const START_PATIENCE_MS = 30_000;

@@ -107,6 +107,17 @@ export function newId<P extends IdPrefix>(prefix: P, now: number, random = takeR
   return `${prefix}_${encode(uuidV7(now, random))}` as IdByPrefix[P];
 }
 
+const LAST_MS = 2 ** 48 - 1;
+const NO_BITS = new Uint8Array(10);
+
+/**
+ * What a time means where rows are found by id: the lowest id that can be made at `ms` (Unix milliseconds). A time that no
+ * id can hold is cut to the nearest that one can.
+ */
+export function idBound<P extends IdPrefix>(prefix: P, ms: number): IdByPrefix[P] {
+  return newId(prefix, Math.min(Math.max(0, Math.floor(ms)), LAST_MS), NO_BITS);
+}
+
 /** The id, when `text` has the form of an id with that prefix; otherwise `undefined`. */
 export function parseId<P extends IdPrefix>(prefix: P, text: string): IdByPrefix[P] | undefined {
   const isId = text.startsWith(`${prefix}_`) && SUFFIX.test(text.slice(prefix.length + 1));

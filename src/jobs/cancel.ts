@@ -1,12 +1,15 @@
 import type { AccountId, JobId } from '#domain/ids.ts';
 import { isFinal } from '#domain/job.ts';
-import { type Result, refuse } from '#domain/problem.ts';
+import type { Result } from '#domain/problem.ts';
 import type { Database } from '#store/database.ts';
+import { findHeldJob } from '#store/held-runs.ts';
 import { findJob } from '#store/job-reads.ts';
 import type { JobRecord } from '#store/jobs.ts';
+import { deleteChunks } from '#store/result-chunks.ts';
 import { type JobRef, requestCancel } from '#store/run-queue.ts';
 import type { Endings } from './endings.ts';
 import type { JobTypes } from './job-types.ts';
+import { refuseMissing } from './missing-job.ts';
 import { retryPolicyOf } from './retry-policy.ts';
 import { decideRunEnd } from './run-end.ts';
 
@@ -39,12 +42,12 @@ export class Canceler {
     const { db } = this.#deps;
     for (let look = 0; look < MAX_LOOKS; look++) {
       const job = await findJob(db, accountId, id);
-      if (job === undefined) return refuse('job_not_found', `There is no job ${id}.`);
+      if (job === undefined) return refuseMissing(db, accountId, id);
       if (isFinal(job.status)) return { ok: true, value: job };
       const done = job.runId === null ? await this.#end(job) : await this.#stop(job, job.runId);
       if (done) {
         const after = await findJob(db, accountId, id);
-        return after === undefined ? refuse('job_not_found', `There is no job ${id}.`) : { ok: true, value: after };
+        return after === undefined ? refuseMissing(db, accountId, id) : { ok: true, value: after };
       }
     }
     throw new Error(`job ${id} changed ${MAX_LOOKS} times while it was being canceled`);
@@ -53,12 +56,19 @@ export class Canceler {
   async #end(job: JobRecord): Promise<boolean> {
     const { types, publicUrl, endings } = this.#deps;
     const context = { policy: retryPolicyOf(types, job), publicUrl, now: new Date(), random: 0 };
-    return endings.add(decideRunEnd(job, { kind: 'canceled' }, context), '');
+    const canceled = await endings.add(decideRunEnd(job, { kind: 'canceled' }, context), '');
+    // What a back end has sent of its result so far.
+    if (canceled && job.runId !== null)
+      await deleteChunks(this.#deps.db.sql, { accountId: job.accountId, runId: job.runId });
+    return canceled;
   }
 
   async #stop({ accountId, id: jobId }: JobRecord, runId: NonNullable<JobRecord['runId']>): Promise<boolean> {
     const run = { accountId, jobId, runId };
     if (!(await requestCancel(this.#deps.db, run, new Date()))) return false;
+    const held = await findHeldJob(this.#deps.db, run);
+    // A back end that answered 202 listens to nobody: there is nothing to wait for.
+    if (held?.heldBy === 'backend') return this.#end(held);
     this.#deps.signalCancel(jobId);
     this.#deps.jobsChanged([run]);
     return true;

@@ -1,12 +1,11 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
-import { isFinal, pollAfterSeconds } from '#domain/job.ts';
 import type { DeliveryQueries } from '#callbacks/delivery-queries.ts';
 import type { CurrentRun, JobQueries, RunRecord } from '#jobs/job-queries.ts';
 import { viewJob } from '#jobs/job-view.ts';
 import type { Canceler } from '#jobs/cancel.ts';
 import type { Env } from '../env.ts';
 import { problem } from '../problem.ts';
-import { encodeCursor, idSchema, json, pageOf, pageQuery, problems } from '../schemas/common.ts';
+import { idSchema, json, problems } from '../schemas/common.ts';
 import { deliverySchema } from '../schemas/callback.ts';
 import { jobSchema, runSchema } from '../schemas/job.ts';
 import { onInvalid } from '../validation.ts';
@@ -20,44 +19,22 @@ export interface JobRoutesDeps {
 }
 
 const byId = { params: z.object({ id: idSchema('job') }) };
-const retryAfter = z.object({ 'Retry-After': z.string().openapi({ description: 'Seconds; while pending.' }) });
 
 export function jobRoutes(deps: JobRoutesDeps) {
   const { canceler, jobs, deliveries, publicUrl } = deps;
-  const list = createRoute({
-    method: 'get',
-    path: '/v1/jobs',
-    summary: 'List jobs, newest first',
-    request: { query: pageQuery('job') },
-    responses: { 200: json(pageOf(jobSchema), 'A page of jobs.'), ...problems(400) },
-  });
-  const get = createRoute({
-    method: 'get',
-    path: '/v1/jobs/{id}',
-    summary: 'The status of a job',
-    request: byId,
-    responses: { 200: { ...json(jobSchema, 'The job as it is now.'), headers: retryAfter }, ...problems(400, 404) },
-  });
-  const result = createRoute({
-    method: 'get',
-    path: '/v1/jobs/{id}/result',
-    summary: 'The output itself',
-    request: byId,
-    responses: { 200: json(z.unknown(), 'The output.'), ...problems(400, 404, 409) },
-  });
   const runs = createRoute({
     method: 'get',
     path: '/v1/jobs/{id}/runs',
     summary: 'The tries at executing a job',
     request: byId,
-    responses: { 200: json(z.object({ items: z.array(runSchema) }), 'In their order.'), ...problems(400, 404) },
+    responses: { 200: json(z.object({ items: z.array(runSchema) }), 'In their order.'), ...problems(400, 404, 410) },
   });
   const listDeliveries = createRoute({
     method: 'get',
     path: '/v1/jobs/{id}/deliveries',
     summary: 'The callbacks of a job',
     request: byId,
-    responses: { 200: json(z.object({ items: z.array(deliverySchema) }), 'Oldest first.'), ...problems(400, 404) },
+    responses: { 200: json(z.object({ items: z.array(deliverySchema) }), 'Oldest first.'), ...problems(400, 404, 410) },
   });
 
   const cancel = createRoute({
@@ -68,28 +45,10 @@ export function jobRoutes(deps: JobRoutesDeps) {
       'One that waits is canceled at once; one that runs is told to stop, and is canceled within a grace. One that is over ' +
       'stays as it is. May be asked again.',
     request: byId,
-    responses: { 200: json(jobSchema, 'The job as it is then.'), ...problems(400, 404) },
+    responses: { 200: json(jobSchema, 'The job as it is then.'), ...problems(400, 404, 410) },
   });
 
   return new OpenAPIHono<Env>({ defaultHook: onInvalid })
-    .openapi(list, async (c) => {
-      const { limit, cursor } = c.req.valid('query');
-      const page = await jobs.list(c.get('apiKey').accountId, { before: cursor, limit });
-      const last = page.length === limit ? page.at(-1) : undefined;
-      const items = page.map((job) => viewJob(job, publicUrl));
-      return c.json({ items, next_cursor: last === undefined ? null : encodeCursor(last.id) }, 200);
-    })
-    .openapi(get, async (c) => {
-      const found = await jobs.find(c.get('apiKey').accountId, c.req.valid('param').id);
-      if (!found.ok) return problem(c, found);
-      const job = found.value;
-      if (!isFinal(job.status)) c.header('retry-after', String(pollAfterSeconds(job.createdAt, new Date())));
-      return c.json(viewJob(job, publicUrl), 200);
-    })
-    .openapi(result, async (c) => {
-      const found = await jobs.result(c.get('apiKey').accountId, c.req.valid('param').id);
-      return found.ok ? c.json(found.value as never, 200) : problem(c, found);
-    })
     .openapi(runs, async (c) => {
       const found = await jobs.runs(c.get('apiKey').accountId, c.req.valid('param').id);
       if (!found.ok) return problem(c, found);
