@@ -157,8 +157,8 @@ describe('a job whose time is over', () => {
           VALUES (${accountId}, ${end.runId}, ${number}, 'x')`;
     await makeRetention().retention.run();
     expect(await countOf('deliveries', 'job_id', old.id)).toBe(0);
-    expect(await countOf('result_chunks', 'run_id', old.end.runId)).toBe(0);
-    expect(await countOf('result_chunks', 'run_id', kept.end.runId)).toBe(2);
+    expect(await countOf('result_chunks', 'run_id', old.end.runId!)).toBe(0);
+    expect(await countOf('result_chunks', 'run_id', kept.end.runId!)).toBe(2);
     expect(await countOf('job_runs', 'job_id', old.id)).toBe(1);
     expect(await countOf('events', 'job_id', old.id)).toBe(3);
   });
