@@ -62,6 +62,8 @@ const ROUTES = [
   'POST /v1/endpoints',
   'POST /v1/endpoints/{id}/rotate-secret',
   'POST /v1/jobs',
+  'POST /v1/jobs/batch',
+  'POST /v1/jobs/{id}/cancel',
 ];
 
 describe('the OpenAPI document', () => {
@@ -186,6 +188,12 @@ describe('what the service answers', () => {
       for (const rest of ['', '/result', '/runs', '/deliveries']) {
         expectDeclared(await ask('GET', `/v1/jobs/${job}${rest}`), 'get', `/v1/jobs/{id}${rest}`);
       }
+    }
+    const items = [{ type: 'ringback.echo', run_at: '2100-01-01T00:00:00Z' }, { type: 'ringback.ecko' }, 7];
+    expectDeclared(await ask('POST', '/v1/jobs/batch', { items }), 'post', '/v1/jobs/batch');
+    expectDeclared(await ask('POST', '/v1/jobs/batch', { items: [] }), 'post', '/v1/jobs/batch');
+    for (const job of [id, sleeping.id, 'job_nonsense']) {
+      expectDeclared(await ask('POST', `/v1/jobs/${job}/cancel`), 'post', '/v1/jobs/{id}/cancel');
     }
     const [delivery] = (await ask('GET', `/v1/jobs/${id}/deliveries`)).json.items;
     for (const rest of ['', '/attempts']) {

@@ -5,13 +5,13 @@ import { useDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
 import { makeAccount } from '../support/fixtures.ts';
 import { type Answer, client, submit, untilDone } from './support/api.ts';
-import { serviceEnv, useService } from './support/main-process.ts';
+import { JOB_SIDE, serviceEnv, useService } from './support/main-process.ts';
 import { expectProblem } from './support/problem.ts';
 import { type RawAnswer, sendRaw } from './support/raw-http.ts';
 
 const database = useDatabase();
 const key = 'rbk_for-problems';
-const service = useService(() => serviceEnv(database.url, { RINGBACK_BOOTSTRAP_KEY: key }));
+const service = useService(() => serviceEnv(database.url, { RINGBACK_BOOTSTRAP_KEY: key, RINGBACK_CONFIG: JOB_SIDE }));
 const ask = (...args: Parameters<ReturnType<typeof client>>) => client(service.url, key)(...args);
 
 const echo = { type: 'ringback.echo', input: 1 };
@@ -35,6 +35,10 @@ const PROVOKED: Record<ProblemCode, Provoked | { readonly elsewhere: string }> =
   malformed_json: { by: () => ask('POST', '/v1/jobs', '{"type":'), saying: /JSON/ },
   invalid_id: { by: () => ask('GET', '/v1/jobs/4711'), saying: /must look like job_/, at: ['/id'] },
   invalid_query: { by: () => ask('GET', '/v1/jobs?limit=0'), saying: /limit/, at: ['/limit'] },
+  invalid_idempotency_key: {
+    by: () => ask('POST', '/v1/jobs', echo, { 'idempotency-key': 'x'.repeat(256) }),
+    saying: /1 to 255/,
+  },
   unauthenticated: { by: () => client(service.url, 'rbk_nobody-knows-this')('GET', '/v1/jobs'), saying: /Bearer rbk_/ },
   insufficient_scope: {
     by: async () => client(service.url, await keyWith(['read']))('POST', '/v1/jobs', echo),
@@ -47,17 +51,30 @@ const PROVOKED: Record<ProblemCode, Provoked | { readonly elsewhere: string }> =
   },
   job_not_found: { by: () => ask('GET', `/v1/jobs/job_${UNKNOWN}`), saying: new RegExp(`job_${UNKNOWN}`) },
   endpoint_not_found: { by: () => ask('GET', `/v1/endpoints/ep_${UNKNOWN}`), saying: new RegExp(`ep_${UNKNOWN}`) },
+  run_not_found: { elsewhere: 'the tests of remote workers' },
+  schedule_not_found: { elsewhere: 'the tests of schedules' },
+  completion_not_found: { elsewhere: 'the tests of completion URLs' },
   delivery_not_found: { by: () => ask('GET', `/v1/deliveries/dlv_${UNKNOWN}`), saying: new RegExp(`dlv_${UNKNOWN}`) },
   method_not_allowed: { by: () => ask('DELETE', '/v1/jobs'), saying: /DELETE.*GET/ },
   job_not_finished: {
     by: () => resultOf({ type: 'ringback.sleep', input: { ms: 600_000 } }),
     saying: /Ask again in \d/,
   },
+  idempotency_in_flight: { elsewhere: 'integration/jobs/idempotency.test.ts, where a first request can be held up' },
+  run_over: { elsewhere: 'the tests of remote workers' },
+  run_superseded: { elsewhere: 'the tests of remote workers' },
+  schedule_name_taken: { elsewhere: 'the tests of schedules' },
   no_result: { by: () => resultOfFailed(), saying: /failed/ },
+  job_expired: { elsewhere: 'the tests of retention' },
   body_too_large: {
     by: () => ask('POST', '/v1/jobs', { ...echo, input: 'x'.repeat(1_048_576) }),
     saying: /1048576 bytes/,
   },
+  input_too_large: {
+    by: () => ask('POST', '/v1/jobs', { type: 'small.input', input: 'x'.repeat(99) }),
+    saying: /small\.input .* 100 bytes/,
+  },
+  result_too_large: { elsewhere: 'the tests of remote workers' },
   unsupported_media_type: {
     by: () => ask('POST', '/v1/jobs', 'type=ringback.echo', { 'content-type': 'application/x-www-form-urlencoded' }),
     saying: /application\/json/,
@@ -73,6 +90,12 @@ const PROVOKED: Record<ProblemCode, Provoked | { readonly elsewhere: string }> =
     saying: /10\.0\.0\.0\/8/,
     at: ['/callback/url'],
   },
+  idempotency_key_reused: { by: () => reuseKey(), saying: /another payload/ },
+  range_not_satisfiable: { elsewhere: 'the tests of results' },
+  invalid_schedule: { elsewhere: 'the tests of schedules' },
+  too_many_submissions: { elsewhere: 'the tests of quotas' },
+  too_many_jobs: { elsewhere: 'the tests of quotas' },
+  queue_full: { elsewhere: 'the tests of quotas' },
   headers_too_large: {
     by: () => sendRaw(service.url, `GET /healthz HTTP/1.1\r\nhost: x\r\nx: ${'y'.repeat(20_000)}\r\n\r\n`),
     saying: /16 KiB/,
@@ -185,6 +208,12 @@ async function keyWith(scopes: string[]): Promise<string> {
   const { accountId, key: made } = await makeAccount(database.db);
   await database.sql`UPDATE ringback.api_keys SET scopes = ${scopes} WHERE account_id = ${accountId}`;
   return made;
+}
+
+async function reuseKey(): Promise<Answer> {
+  const headers = { 'idempotency-key': 'one for two' };
+  expect((await ask('POST', '/v1/jobs', echo, headers)).status).toBe(202);
+  return ask('POST', '/v1/jobs', { ...echo, input: 2 }, headers);
 }
 
 async function resultOf(submission: object): Promise<Answer> {
