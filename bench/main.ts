@@ -1,14 +1,13 @@
 import { type ChildProcess, fork } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import packageJson from '../package.json' with { type: 'json' };
 import { startEmbeddedPostgres } from '#embedded/postgres.ts';
 import { cpuMicros, rssMiB, treeCpuMicros } from './cpu.ts';
 import type { LoadOrder, LoadReport } from './load.ts';
 import type { ReceiverMessage } from './receiver.ts';
+import { type BenchService, startService } from './service.ts';
 
 /**
  * `npm run bench`: what a job costs, from its POST to its callback, through one process with every role.
@@ -18,7 +17,6 @@ import type { ReceiverMessage } from './receiver.ts';
 const JOBS = Number(process.env['BENCH_JOBS'] ?? 20_000);
 const CONNECTIONS = Number(process.env['BENCH_CONNECTIONS'] ?? 64);
 const LATENCY_SAMPLES = 200;
-const KEY = `rbk_${randomBytes(24).toString('base64url')}`;
 
 const child = (file: string, env: NodeJS.ProcessEnv = {}): ChildProcess =>
   fork(new URL(file, import.meta.url), [], {
@@ -50,52 +48,15 @@ async function countOf(receiver: ChildProcess): Promise<number> {
   return (await reply).count;
 }
 
-interface Service {
-  readonly process: ChildProcess;
-  readonly url: string;
-}
-
-async function startService(databaseUrl: string): Promise<Service> {
-  const env = {
-    ...process.env,
-    PORT: '0',
-    HOST: '127.0.0.1',
-    DATABASE_URL: databaseUrl,
-    RINGBACK_SECRET_KEY: randomBytes(32).toString('base64'),
-    RINGBACK_BOOTSTRAP_KEY: KEY,
-    RINGBACK_DIAGNOSTICS: '1',
-    RINGBACK_EGRESS_ALLOW: '127.0.0.0/8',
-  };
-  // As `npm start` does.
-  const execArgv = packageJson.scripts.start.split(' ').filter((word) => word.startsWith('--'));
-  const service = fork(new URL('../src/main.ts', import.meta.url), [], {
-    execArgv,
-    env,
-    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
-  });
-  const { promise, resolve, reject } = Promise.withResolvers<string>();
-  let head = '';
-  service.on('exit', (code) => reject(new Error(`the service ended with ${code}`)));
-  service.stdout!.setEncoding('utf8').on('data', (chunk: string) => {
-    if (head === 'done') return;
-    head += chunk;
-    const url = /"url":"([^"]+)".*"msg":"listening"/.exec(head)?.[1];
-    if (url === undefined) return;
-    head = 'done';
-    resolve(url);
-  });
-  return { process: service, url: await promise };
-}
-
 /** Submits one job at a time; milliseconds from just before the POST until the receiver has the callback. */
-async function measureLatency(service: Service, receiver: ChildProcess, port: number): Promise<number[]> {
+async function measureLatency(service: BenchService, receiver: ChildProcess, port: number): Promise<number[]> {
   const times: number[] = [];
   for (let sample = 0; sample < LATENCY_SAMPLES; sample++) {
     const arrival = message<{ at: number }>(receiver, (received: ReceiverMessage) => received.kind === 'one');
     const sentAt = performance.timeOrigin + performance.now();
     const response = await fetch(`${service.url}/v1/jobs`, {
       method: 'POST',
-      headers: { authorization: `Bearer ${KEY}`, 'content-type': 'application/json' },
+      headers: { authorization: `Bearer ${service.key}`, 'content-type': 'application/json' },
       body: submission(`http://127.0.0.1:${port}/one`),
     });
     if (response.status !== 202) throw new Error(`submission answered ${response.status}: ${await response.text()}`);
@@ -119,7 +80,7 @@ interface Throughput {
 }
 
 async function measureThroughput(
-  service: Service,
+  service: BenchService,
   parts: { load: ChildProcess; receiver: ChildProcess; port: number; postmaster: number; jobs: number },
 ): Promise<Throughput> {
   const { load, receiver, port, postmaster, jobs } = parts;
@@ -132,7 +93,7 @@ async function measureThroughput(
     origin: service.url,
     method: 'POST',
     path: '/v1/jobs',
-    headers: { authorization: `Bearer ${KEY}`, 'content-type': 'application/json' },
+    headers: { authorization: `Bearer ${service.key}`, 'content-type': 'application/json' },
     body: submission(`http://127.0.0.1:${port}/many`),
     requests: jobs,
     connections: CONNECTIONS,
@@ -214,9 +175,7 @@ async function main(): Promise<void> {
     print('CPU a job: all', times(total));
     print('RSS of the service, peak', `${result.rssMiB.toFixed(0)} MiB`);
   } finally {
-    const ended = new Promise((resolve) => service.process.once('exit', resolve));
-    service.process.kill('SIGTERM');
-    await ended;
+    await service.stop();
     load.disconnect();
     receiver.disconnect();
     await postgres.stop();

@@ -40,6 +40,7 @@ CREATE TABLE "ringback"."run_queue" (
 	"state" text NOT NULL,
 	"priority" smallint NOT NULL,
 	"timeout_ms" integer NOT NULL,
+	"schedule_id" text COLLATE "C",
 	"due_at" timestamp (3) with time zone NOT NULL,
 	"expires_at" timestamp (3) with time zone,
 	"run_id" text COLLATE "C",
@@ -49,11 +50,13 @@ CREATE TABLE "ringback"."run_queue" (
 	"deadline_at" timestamp (3) with time zone,
 	"cancel_requested_at" timestamp (3) with time zone,
 	"completion_hash" "bytea",
+	"upload_id" text,
 	CONSTRAINT "run_queue_pkey" PRIMARY KEY("account_id","job_id"),
 	CONSTRAINT "run_queue_state" CHECK (state IN ('delayed', 'ready', 'leased')),
 	CONSTRAINT "run_queue_held_by" CHECK (held_by IN ('runner', 'worker', 'backend')),
 	CONSTRAINT "run_queue_lease" CHECK (num_nulls(run_id, worker_id, held_by, lease_expires_at, deadline_at) = CASE WHEN state = 'leased' THEN 0 ELSE 5 END),
-	CONSTRAINT "run_queue_completion_held" CHECK (completion_hash IS NULL OR state = 'leased')
+	CONSTRAINT "run_queue_completion_held" CHECK (completion_hash IS NULL OR state = 'leased'),
+	CONSTRAINT "run_queue_upload_held" CHECK (upload_id IS NULL OR state = 'leased')
 );
 --> statement-breakpoint
 CREATE TABLE "ringback"."idempotency_keys" (
@@ -91,6 +94,8 @@ CREATE TABLE "ringback"."job_schedules" (
 	"next_fire_at" timestamp (3) with time zone,
 	"last_fire_at" timestamp (3) with time zone,
 	"last_job_id" text COLLATE "C",
+	"overlap_skips" integer NOT NULL,
+	"last_error" json,
 	"created_at" timestamp (3) with time zone NOT NULL,
 	"updated_at" timestamp (3) with time zone NOT NULL,
 	CONSTRAINT "job_schedules_pkey" PRIMARY KEY("account_id","id"),
@@ -127,6 +132,7 @@ ALTER TABLE "ringback"."jobs" ADD COLUMN "retry" json;--> statement-breakpoint
 ALTER TABLE "ringback"."jobs" ADD COLUMN "run_at" timestamp (3) with time zone;--> statement-breakpoint
 ALTER TABLE "ringback"."jobs" ADD COLUMN "expires_at" timestamp (3) with time zone;--> statement-breakpoint
 ALTER TABLE "ringback"."jobs" ADD COLUMN "schedule_id" text COLLATE "C";--> statement-breakpoint
+ALTER TABLE "ringback"."jobs" ADD COLUMN "scheduled_for" timestamp (3) with time zone;--> statement-breakpoint
 ALTER TABLE "ringback"."jobs" ADD COLUMN "result_run_id" text COLLATE "C";--> statement-breakpoint
 ALTER TABLE "ringback"."jobs" ADD COLUMN "result_type" text;--> statement-breakpoint
 ALTER TABLE "ringback"."jobs" ADD COLUMN "result_bytes" bigint;--> statement-breakpoint
@@ -137,6 +143,7 @@ CREATE INDEX "run_queue_ready" ON "ringback"."run_queue" USING btree ("pool","ac
 CREATE INDEX "run_queue_delayed" ON "ringback"."run_queue" USING btree ("due_at") WHERE state = 'delayed';--> statement-breakpoint
 CREATE INDEX "run_queue_leased" ON "ringback"."run_queue" USING btree ("pool","account_id") WHERE state = 'leased';--> statement-breakpoint
 CREATE INDEX "run_queue_expiring" ON "ringback"."run_queue" USING btree ("expires_at") WHERE expires_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "run_queue_schedule" ON "ringback"."run_queue" USING btree ("account_id","schedule_id") WHERE schedule_id IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "run_queue_completion" ON "ringback"."run_queue" USING btree ("completion_hash") WHERE completion_hash IS NOT NULL;--> statement-breakpoint
 CREATE INDEX "idempotency_keys_expiring" ON "ringback"."idempotency_keys" USING btree ("expires_at");--> statement-breakpoint
 CREATE INDEX "job_schedules_due" ON "ringback"."job_schedules" USING btree ("next_fire_at") WHERE next_fire_at IS NOT NULL;--> statement-breakpoint

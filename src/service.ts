@@ -6,34 +6,52 @@ import { Endpoints } from '#callbacks/endpoints.ts';
 import type { Config } from './config.ts';
 import { newId } from '#domain/ids.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
+import { createBackendClient } from '#egress/backend-client.ts';
 import { createGuard } from '#egress/guard.ts';
 import { systemResolver } from '#egress/resolve.ts';
 import { createSender } from '#egress/send.ts';
 import { createApp } from '#http/app.ts';
 import { listen } from '#http/server.ts';
+import { RunningLimits } from '#jobs/account-limits.ts';
+import { Admission } from '#jobs/admission.ts';
+import { backendWork } from '#jobs/backend-work.ts';
 import { CallbackTargets } from '#jobs/callback-targets.ts';
 import { Canceler } from '#jobs/cancel.ts';
+import { Completions } from '#jobs/completions.ts';
 import { DueRuns } from '#jobs/due-runs.ts';
 import { Endings } from '#jobs/endings.ts';
+import { fireSchedules } from '#jobs/fire-schedules.ts';
+import { JobEvents } from '#jobs/job-events.ts';
 import { JobLists } from '#jobs/job-lists.ts';
+import { JobLogs } from '#jobs/job-log.ts';
 import { JobQueries } from '#jobs/job-queries.ts';
 import type { JobTypes } from '#jobs/job-types.ts';
+import { JobWatch } from '#jobs/job-watch.ts';
 import { loadJobTypes } from '#jobs/load-config.ts';
+import { RemoteWorkers } from '#jobs/remote-workers.ts';
+import { PollEstimate } from '#jobs/poll-estimate.ts';
+import { QueueDepth } from '#jobs/queue-depth.ts';
 import { expireJobs, moveStrays, rescueRuns } from '#jobs/rescue.ts';
 import { ResultKeeper } from '#jobs/result-keeper.ts';
+import { RunReports } from '#jobs/run-reports.ts';
+import type { Work } from '#jobs/run-work.ts';
 import { Retention } from '#jobs/retention.ts';
 import { Runner } from '#jobs/runner.ts';
+import { Schedules } from '#jobs/schedules.ts';
 import { Submitter } from '#jobs/submit.ts';
+import { ThreadPool } from '#jobs/thread-pool.ts';
+import { TypeStats } from '#jobs/type-stats.ts';
 import { dispatchWork } from '#jobs/work.ts';
-import { failed } from '#jobs/handler.ts';
 import { Keeper, type Task } from '#keeper/keeper.ts';
 import { endPartitions, forgetKeys, makePartitions, rescueDeliveries } from '#keeper/upkeep.ts';
 import type { Logger } from './log.ts';
+import { JobChanges } from '#queue/job-changes.ts';
 import { LEASE_MS } from '#queue/leases.ts';
 import { installQueueSchema, openQueues } from '#queue/queues.ts';
 import { Signals } from '#queue/signals.ts';
 import { type Database, isForbidden, isUnavailable, openDatabase } from '#store/database.ts';
 import { migrate } from '#store/migrate.ts';
+import type { JobRef } from '#store/run-queue.ts';
 import { VERSION } from './version.ts';
 
 /** The service cannot start, for a reason that its operator can mend. */
@@ -69,15 +87,18 @@ export async function startService(deps: ServiceDeps): Promise<Service> {
 
   const server = config.roles.has('api') ? await listen(config).catch(explainListen) : undefined;
   const publicUrl = config.publicUrl ?? server?.url ?? `http://localhost:${config.port}`;
-  const roles = createRoles(deps, parts, { types, publicUrl });
-  await parts.signals.listen();
+  const shared = { types, publicUrl };
+  const roles = createRoles(deps, parts, shared);
+  const remoteWorkers = createRemoteWorkers(deps, parts, shared);
+  await Promise.all([parts.signals.listen(), parts.changes.listen()]);
   for (const role of roles) role.start();
-  server?.serve(createApi(deps, parts, { types, publicUrl }).fetch);
+  server?.serve(createApi(deps, parts, { ...shared, remoteWorkers }).fetch);
 
   async function stop(): Promise<void> {
     const graceMs = config.shutdownTimeoutMs;
+    remoteWorkers.stop();
     // All at once, so that one bound holds for everything. A run that ends now still queues its delivery, durably.
-    await Promise.all([server?.close(graceMs), ...roles.map((role) => role.stop(graceMs))]);
+    await Promise.all([parts.watch.close(), server?.close(graceMs), ...roles.map((role) => role.stop(graceMs))]);
     await parts.close();
   }
   return { url: server?.url, stop };
@@ -96,23 +117,30 @@ async function openParts({ config, log, database }: ServiceDeps) {
   const announceDeliveries = () => signals.announce(queues.deliveries.name);
   const dueRuns = new DueRuns({ db, announce: announceRuns, onError });
   const dueAt = (at: number) => dueRuns.at(at);
-  const jobsChanged = () => undefined;
+  const changes = new JobChanges({ db, listener: listener.sql, instance: workerId, onError });
+  const jobsChanged = (jobs: readonly JobRef[]) => changes.publish(jobs);
+  const stats = new TypeStats({ db, onError });
+  const ran = (type: string, ms: number) => stats.ran(type, ms);
   const resolve = systemResolver();
   return {
     workerId,
     db,
     queues,
     signals,
+    changes,
+    watch: new JobWatch({ db, changes, onError }),
     dueRuns,
     dueAt,
     jobsChanged,
     announceRuns,
     announceDeliveries,
-    endings: new Endings({ db, queues, listeners: { announceDeliveries, announceRuns, dueAt, jobsChanged } }),
-    results: new ResultKeeper(db, config.results),
+    runningLimits: new RunningLimits({ db, maxRunning: config.accountLimits.maxRunning, onError }),
+    endings: new Endings({ db, queues, listeners: { announceDeliveries, announceRuns, dueAt, jobsChanged, ran } }),
+    results: new ResultKeeper(db, config.results, onError),
     guard: createGuard({ policy: config.egress, resolve }),
     sender: createSender({ policy: config.egress, resolve, userAgent: `Ringback/${VERSION}` }),
     close: async () => {
+      await Promise.all([changes.close(), stats.close()]);
       await Promise.all([queues.close(), listener.close(), db.close()]);
     },
   };
@@ -136,6 +164,8 @@ function createRoles(deps: ServiceDeps, parts: Parts, shared: Shared): Role[] {
   return [
     // Whoever can act on what is due looks for it.
     ...(roles.has('runner') || roles.has('keeper') ? [parts.dueRuns] : []),
+    // Remote workers claim through the API.
+    ...(roles.has('runner') || roles.has('api') ? [parts.runningLimits] : []),
     ...(roles.has('runner') ? [createRunner(deps, parts, shared)] : []),
     ...(roles.has('courier') ? [createCourier(deps, parts)] : []),
     ...(roles.has('keeper') ? [createKeeper(deps, parts, shared)] : []),
@@ -143,6 +173,19 @@ function createRoles(deps: ServiceDeps, parts: Parts, shared: Shared): Role[] {
 }
 
 function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared): Role {
+  const backends = createBackendClient({ userAgent: `Ringback/${VERSION}` });
+  const { inlineBytes: inlineMaxBytes, maxBytes: maxResultBytes } = config.results;
+  const completions = new Completions({ ...parts, ...shared, log });
+  const now = () => new Date();
+  const threads = new ThreadPool({
+    configFile: config.configFile,
+    diagnostics: config.diagnostics,
+    maxThreads: config.runnerThreads,
+    onError: (error) => log.error({ err: error }, 'thread'),
+  });
+  const thread: Work = ({ jobType, job, context }, signal) =>
+    threads.run({ type: jobType.type, input: job.input, context }, signal);
+  const backend = backendWork({ client: backends, completions, inlineMaxBytes, maxResultBytes, now });
   const runner = new Runner({
     ...parts,
     ...shared,
@@ -150,16 +193,27 @@ function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared
     concurrency: config.runnerConcurrency,
     threads: config.runnerThreads,
     cancelGraceMs: config.cancelGraceMs,
-    accountLimits: { maxRunning: config.accountLimits.maxRunning, any: () => config.accountLimits.maxRunning !== null },
+    accountLimits: parts.runningLimits,
     pollMs: POLL_MS,
-    work: dispatchWork({ thread: notYet, backend: notYet }),
+    work: dispatchWork({ thread, backend }),
   });
   for (const [name, sleeper] of runner.sleepers) parts.signals.register(name, sleeper);
   parts.signals.onCancel((jobId) => runner.cancel(jobId));
-  return runner;
+  return {
+    start: () => runner.start(),
+    stop: async (graceMs) => {
+      await runner.stop(graceMs);
+      backends.close();
+      await threads.close();
+    },
+  };
 }
 
-const notYet = async () => failed('handler_error', 'not built yet', false);
+/** Who work for us over HTTP: any process with the API may be asked for runs. */
+function createRemoteWorkers({ log }: ServiceDeps, parts: Parts, shared: Shared): RemoteWorkers {
+  const register: Signals['register'] = (pool, sleeper) => parts.signals.register(`pool:${pool}`, sleeper);
+  return new RemoteWorkers({ ...parts, ...shared, log, accountLimits: parts.runningLimits, register });
+}
 
 function createCourier({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts): Role {
   const { courierConcurrency: concurrency, callbackSchedule: schedule, callbackTimeoutMs: timeoutMs } = config;
@@ -179,6 +233,7 @@ function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared
     { name: 'rescue runs', ...patient, run: () => rescueRuns(rescue) },
     { name: 'rescue deliveries', ...patient, run: () => rescueDeliveries(upkeep) },
     { name: 'expire jobs', everyMs: 1000, run: () => expireJobs(rescue) },
+    { name: 'fire schedules', everyMs: 1000, run: () => fireSchedules(rescue, new Date()) },
     { name: 'move strays', everyMs: 60_000, run: () => moveStrays(rescue) },
     { name: 'forget idempotency keys', everyMs: 60_000, run: () => forgetKeys(upkeep) },
     { name: 'retire jobs', everyMs: 5000, run: () => retention.run() },
@@ -188,19 +243,38 @@ function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared
   return new Keeper({ tasks, log });
 }
 
-function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts, shared: Shared) {
+interface ApiShared extends Shared {
+  readonly remoteWorkers: RemoteWorkers;
+}
+
+function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts, shared: ApiShared) {
   const { db, guard } = parts;
   const targets = new CallbackTargets({ db, guard });
+  const onError = (error: unknown) => log.error({ err: error }, 'waiting');
+  const { submissionsPerSecond: perSecond, maxPending } = config.accountLimits;
+  const depth = new QueueDepth({ db, max: config.maxQueued, onError });
+  const admission = new Admission({ db, defaults: { perSecond, maxPending }, depth, onError });
+  const polls = new PollEstimate({ db, types: shared.types, onError });
+  const jobs = new JobQueries(db, polls);
   return createApp({
     ...shared,
-    submitter: new Submitter({ ...parts, ...shared, keys, targets }),
-    jobs: new JobQueries(db),
+    submitter: new Submitter({ ...parts, ...shared, keys, targets, admission }),
+    admission,
+    schedules: new Schedules({ ...parts, ...shared, keys, targets, admission }),
+    jobs,
+    logs: new JobLogs(db, jobs),
     lists: new JobLists(db),
+    watch: parts.watch,
+    polls,
+    events: new JobEvents({ db, watch: parts.watch, onError }),
     canceler: new Canceler({ ...parts, ...shared, signalCancel: (jobId) => parts.signals.cancel(jobId) }),
+    workerReports: new RunReports({ ...parts, ...shared, log, holders: ['worker'] }),
+    completions: new Completions({ ...parts, ...shared, log }),
     deliveries: new DeliveryQueries(db),
     endpoints: new Endpoints({ db, guard, keys }),
     keys: new ApiKeys(db),
     maxBodyBytes: config.maxBodyBytes,
+    maxResultBytes: config.results.maxBytes,
     log,
     version: VERSION,
     isReady: () => answers(db),

@@ -62,11 +62,3 @@ export interface JobProgress {
 
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 export type JobLogLevel = (typeof LOG_LEVELS)[number];
-
-/**
- * Seconds a client should wait before it polls again: a quarter of what it has waited so far, from 1 to 30, so
- * that short jobs are seen soon and long ones cost few requests.
- */
-export function pollAfterSeconds(createdAt: Date, now: Date): number {
-  return Math.min(30, Math.max(1, Math.ceil((now.getTime() - createdAt.getTime()) / 4000)));
-}

@@ -24,6 +24,15 @@ export class EgressError extends Error {
   }
 }
 
+/** The response body is longer than who asked for it will take. */
+export class BodyTooLargeError extends EgressError {
+  constructor(maxBytes: number) {
+    const detail = `The response body is longer than ${maxBytes} bytes.`;
+    super({ outcome: 'protocol', code: 'body_too_large', detail });
+    this.name = 'BodyTooLargeError';
+  }
+}
+
 const TIMEOUTS: Record<Stage, readonly [code: string, what: string]> = {
   dns: ['dns_timeout', 'resolving the host name'],
   connect: ['connect_timeout', 'connecting'],
@@ -74,6 +83,12 @@ const UNREACHABLE: Failure = {
   outcome: 'network',
   code: 'host_unreachable',
   detail: "The receiver's address cannot be reached from here.",
+};
+/** Ended by us: a run that was stopped, a process that ends. */
+export const STOPPED: Failure = {
+  outcome: 'interrupted',
+  code: 'request_stopped',
+  detail: 'The request was stopped before its response was complete.',
 };
 const INVALID_REQUEST: Failure = {
   outcome: 'blocked',

@@ -61,8 +61,16 @@ export class Lane {
    * Starts the count of response bytes. Header and body bounds miss what the parser swallows without reporting:
    * empty lines before the status line, an endless reason phrase, chunk extensions.
    */
-  limitResponse(): void {
-    if (this.#socket) this.#wireLimit = this.#socket.bytesRead + this.#maxWireBytes;
+  limitResponse(maxWireBytes = this.#maxWireBytes): void {
+    if (this.#socket) this.#wireLimit = this.#socket.bytesRead + maxWireBytes;
+  }
+
+  /**
+   * Whether the request has left this process. A server may answer before it has read all of it, and never read the
+   * rest: the next request would wait behind that.
+   */
+  isFlushed(): boolean {
+    return this.#socket?.writableLength === 0;
   }
 
   /** Ends the connection, or the attempt to make one, at once. */

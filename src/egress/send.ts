@@ -1,6 +1,7 @@
 import tls from 'node:tls';
 import type { AttemptResult } from '#domain/attempt.ts';
 import { judgeUrl, type EgressPolicy } from '#domain/callback-url.ts';
+import { CONNECTION_HEADERS, reservedHeader } from './connection-headers.ts';
 import { Exchange } from './exchange.ts';
 import type { Failure } from './failure.ts';
 import { LanePool } from './lane.ts';
@@ -37,20 +38,8 @@ export interface Sender {
   readonly close: () => Promise<void>;
 }
 
-/** Header names that a request may not bring along: each would change where or how it is sent. */
-const SENDER_HEADERS: ReadonlySet<string> = new Set([
-  'accept-encoding',
-  'connection',
-  'content-length',
-  'expect',
-  'host',
-  'keep-alive',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-  'user-agent',
-]);
+/** Names a request may not bring along either: the callback's URL and the sender decide these. */
+const SENDER_HEADERS: ReadonlySet<string> = new Set([...CONNECTION_HEADERS, 'host', 'user-agent']);
 
 const KIB = 1024;
 
@@ -104,11 +93,6 @@ export function createSender(options: SenderOptions): Sender {
   }
 
   return { send, close };
-}
-
-function reservedHeader(name: string): Failure {
-  const detail = `The header ${name.toLowerCase()} is set by the sender: leave it out.`;
-  return { outcome: 'blocked', code: 'request_invalid', detail };
 }
 
 /** Refused before a connection was thought of. */

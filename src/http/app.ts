@@ -7,16 +7,28 @@ import type { Logger } from '#log.ts';
 import type { Env } from './env.ts';
 import { authenticate } from './middleware/authenticate.ts';
 import { logRequests } from './middleware/log-requests.ts';
+import { jobRenderer } from './job-representation.ts';
 import { openApiDocument } from './openapi.ts';
 import { onError, problem } from './problem.ts';
 import { deliveryRoutes, endpointRoutes } from './routes/callbacks.ts';
+import { type CompletionRoutesDeps, completionRoutes } from './routes/completions.ts';
 import { type JobListRoutesDeps, jobListRoutes } from './routes/job-lists.ts';
 import { type JobRoutesDeps, jobRoutes } from './routes/jobs.ts';
+import { jobEventRoutes, type JobEventRoutesDeps } from './routes/job-events.ts';
+import { jobStatusRoutes, type JobStatusRoutesDeps } from './routes/job-status.ts';
+import { type LogRoutesDeps, logRoutes } from './routes/logs.ts';
+import { resultRoutes } from './routes/results.ts';
 import { type SubmissionRoutesDeps, submissionRoutes } from './routes/submissions.ts';
+import { type ScheduleRoutesDeps, scheduleRoutes } from './routes/schedules.ts';
 import { healthRoutes, jobTypeRoutes } from './routes/service.ts';
+import { type ClaimRoutesDeps, claimRoutes } from './routes/worker-claims.ts';
+import { type RunRoutesDeps, runRoutes } from './routes/worker-runs.ts';
 import type { Endpoints } from '#callbacks/endpoints.ts';
 
-export interface AppDeps extends JobRoutesDeps, JobListRoutesDeps, SubmissionRoutesDeps {
+type JobDeps = JobRoutesDeps & JobListRoutesDeps & JobStatusRoutesDeps & JobEventRoutesDeps & SubmissionRoutesDeps;
+type WorkerDeps = ClaimRoutesDeps & RunRoutesDeps & CompletionRoutesDeps;
+
+export interface AppDeps extends Omit<JobDeps, 'renderJob'>, WorkerDeps, ScheduleRoutesDeps, LogRoutesDeps {
   readonly keys: ApiKeys;
   readonly types: JobTypes;
   readonly endpoints: Endpoints;
@@ -44,13 +56,22 @@ export function createApp(deps: AppDeps) {
     }),
   );
   app.route('/', healthRoutes(deps.isReady));
+  app.route('/', completionRoutes(deps));
   app.use('/v1/*', authenticate(deps.keys));
-  app.route('/', submissionRoutes(deps));
+  const renderJob = jobRenderer(deps.publicUrl);
+  app.route('/', submissionRoutes({ ...deps, renderJob }));
   app.route('/', jobListRoutes(deps));
   app.route('/', jobRoutes(deps));
+  app.route('/', jobStatusRoutes({ ...deps, renderJob }));
+  app.route('/', jobEventRoutes({ ...deps, renderJob }));
+  app.route('/', scheduleRoutes(deps));
+  app.route('/', resultRoutes(deps));
+  app.route('/', logRoutes(deps));
   app.route('/', endpointRoutes(deps));
   app.route('/', deliveryRoutes(deps.deliveries));
   app.route('/', jobTypeRoutes(deps.types));
+  app.route('/', claimRoutes(deps));
+  app.route('/', runRoutes(deps));
   let document: string | undefined;
   app.get('/openapi.json', (c) => {
     document ??= JSON.stringify(openApiDocument(app, deps));

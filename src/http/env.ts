@@ -1,5 +1,6 @@
 import type { ApiKeyRecord } from '#accounts/api-keys.ts';
 import type { ProblemCode } from '#domain/problem.ts';
+import type { RunRef } from '#jobs/completions.ts';
 
 /** What middleware leaves for the routes and for the log line. */
 export interface Env {
@@ -7,5 +8,7 @@ export interface Env {
     requestId: string;
     apiKey: ApiKeyRecord;
     problem: ProblemCode;
+    /** The run that the token of a completion URL stands for. */
+    completion: RunRef;
   };
 }

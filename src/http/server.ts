@@ -16,7 +16,8 @@ export interface HttpServer {
 /** Takes the port, so that the address is known before anything is told of it. */
 export async function listen({ host, port }: { host: string; port: number }): Promise<HttpServer> {
   const server = createServer({
-    requestTimeout: 60_000,
+    // The largest result there may be, over a slow line.
+    requestTimeout: 600_000,
     headersTimeout: 20_000,
     keepAliveTimeout: 65_000,
     // Checked below instead: Node's own answer has no body.
@@ -60,12 +61,16 @@ function answer(response: ServerResponse, refusal: Refusal): void {
   response.end(body);
 }
 
+const SWEEP_MS = 20;
+
 async function close(server: Server, graceMs: number): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   server.close(() => resolve());
-  server.closeIdleConnections();
+  // A connection whose last response ends now would else be kept for the next request, which cannot come.
+  const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS);
   const timer = setTimeout(() => server.closeAllConnections(), graceMs);
   await promise;
+  clearInterval(sweep);
   clearTimeout(timer);
 }
 

@@ -2,8 +2,10 @@ import type { AccountId, JobId } from '#domain/ids.ts';
 import { isFinal } from '#domain/job.ts';
 import type { Result } from '#domain/problem.ts';
 import type { Database } from '#store/database.ts';
+import { findHeldJob } from '#store/held-runs.ts';
 import { findJob } from '#store/job-reads.ts';
 import type { JobRecord } from '#store/jobs.ts';
+import { deleteChunks } from '#store/result-chunks.ts';
 import { type JobRef, requestCancel } from '#store/run-queue.ts';
 import type { Endings } from './endings.ts';
 import type { JobTypes } from './job-types.ts';
@@ -54,12 +56,19 @@ export class Canceler {
   async #end(job: JobRecord): Promise<boolean> {
     const { types, publicUrl, endings } = this.#deps;
     const context = { policy: retryPolicyOf(types, job), publicUrl, now: new Date(), random: 0 };
-    return endings.add(decideRunEnd(job, { kind: 'canceled' }, context), '');
+    const canceled = await endings.add(decideRunEnd(job, { kind: 'canceled' }, context), '');
+    // What a back end has sent of its result so far.
+    if (canceled && job.runId !== null)
+      await deleteChunks(this.#deps.db.sql, { accountId: job.accountId, runId: job.runId });
+    return canceled;
   }
 
   async #stop({ accountId, id: jobId }: JobRecord, runId: NonNullable<JobRecord['runId']>): Promise<boolean> {
     const run = { accountId, jobId, runId };
     if (!(await requestCancel(this.#deps.db, run, new Date()))) return false;
+    const held = await findHeldJob(this.#deps.db, run);
+    // A back end that answered 202 listens to nobody: there is nothing to wait for.
+    if (held?.heldBy === 'backend') return this.#end(held);
     this.#deps.signalCancel(jobId);
     this.#deps.jobsChanged([run]);
     return true;

@@ -87,14 +87,28 @@ interface InProcess<In extends StandardSchema> {
   readonly remote?: never;
 }
 
-/** Way 3: a synchronous service that is there already. The runner calls it and takes its response as the result. */
+/**
+ * Way 3: a synchronous service that is there already. The runner calls it once per run and takes its response as the
+ * result: JSON as a value, anything else as a file; 202 when it tells the end later, at the URL in
+ * `ringback-completion-url`. 408, 425, 429, 5xx and a broken connection fail the run, which is tried again, not before
+ * the response's Retry-After; other statuses fail the job. Redirects are not followed. Every run of a job carries the
+ * same `idempotency-key`, by which the service can tell that it has done the work already.
+ */
 export interface Backend {
+  /** http or https, any address, private ones too. Credentials go into `headers`. */
   readonly url: string;
-  /** Default `POST`, with the input as JSON. `GET` and `HEAD` send no body. */
+  /**
+   * Default `POST`: the input as it was submitted is the body, as JSON. `GET` sends no body: text, numbers and booleans
+   * of an input object become query parameters, all else of it is left out, and so is what `url` has a parameter for.
+   */
   readonly method?: 'POST' | 'PUT' | 'PATCH' | 'GET' | 'DELETE';
-  /** Sent with every call, credentials too. */
+  /**
+   * Sent with every call, credentials too, in place of ours (`accept`, `content-type`, `user-agent`, `host`). Not those
+   * of the connection (`connection`, `content-length`, `transfer-encoding`, `accept-encoding`, ...), nor
+   * `idempotency-key` and `ringback-*`.
+   */
   readonly headers?: Readonly<Record<string, string>>;
-  /** For the whole answer, in milliseconds. Default: the run's own time. */
+  /** For the whole answer, in milliseconds. Default: the type's `timeoutMs`. */
   readonly timeoutMs?: number;
 }
 

@@ -13,6 +13,8 @@ export interface EndingListeners {
   /** A run will be due at that time (Unix milliseconds). */
   readonly dueAt: (at: number) => void;
   readonly jobsChanged: (jobs: readonly JobRef[]) => void;
+  /** A run of that type has ended by itself, after so many milliseconds. */
+  readonly ran?: (type: string, ms: number) => void;
 }
 
 interface Ending {
@@ -39,17 +41,20 @@ export class Endings {
   async add(end: RunEnd, pool: string): Promise<boolean> {
     const isOurs = await this.#group.add({ end, pool });
     if (!isOurs) return false;
-    const { announceDeliveries, announceRuns, dueAt, jobsChanged } = this.#listeners;
+    const { announceDeliveries, announceRuns, dueAt, jobsChanged, ran } = this.#listeners;
     if (end.delivery !== null) announceDeliveries();
     if (end.nextRunAt !== null) dueAt(end.nextRunAt.getTime());
     else if (end.jobStatus === 'in_progress') announceRuns(pool);
     jobsChanged([end]);
+    if (end.ran !== undefined) ran?.(end.ran.type, end.ran.ms);
     return true;
   }
 
   /** Jobs, runs, events, deliveries and the queue; with deliveries, the items that stand for them. */
   async #commit(endings: readonly Ending[]): Promise<ReadonlySet<Ending> | undefined> {
     const ends = endings.map(({ end }) => end);
+    // Two ends of one job, told at once from outside: only one can be written, and each must know whether it was. Alone.
+    if (new Set(ends.map(({ jobId }) => jobId)).size < ends.length) throw new FenceRefused();
     const items = ends.flatMap(firstAttempt);
     if (items.length === 0) {
       const ended = await endRuns(this.#db.sql, ends);

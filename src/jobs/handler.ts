@@ -2,6 +2,7 @@ import { types } from 'node:util';
 import type { JobError } from '#domain/job.ts';
 import { toCleanText, toStorableJson } from '#domain/json.ts';
 import { type AnyJobDefinition, FileResult, type JobContext, NonRetryableError, RetryAfterError } from './define.ts';
+import type { Fault } from '#domain/problem.ts';
 import { validate } from './validate.ts';
 
 /** What a job type made of an input, wherever it ran. */
@@ -24,6 +25,8 @@ export interface HandlerFailure {
   readonly retryable: boolean;
   /** The next run should not start sooner; null leaves it to the retry policy. */
   readonly retryAfterMs: number | null;
+  /** Where an output does not fit its schema. */
+  readonly faults?: readonly Fault[];
 }
 
 export type HandlerContext = Omit<JobContext<unknown>, 'input' | 'signal'>;
@@ -37,14 +40,9 @@ export async function callHandler(
   context: HandlerContext,
   signal: AbortSignal,
 ): Promise<HandlerOutcome> {
-  const input = await validate(jobType.input, given).catch(thrown);
+  const input = await checkInput(jobType, given);
   if (signal.aborted) return failed('handler_error', 'It was stopped before it started.', true);
-  if (input instanceof Thrown) return failed('invalid_input', `The input's schema threw: ${input.message}`, false);
-  if (!input.ok) {
-    const [fault] = input.faults;
-    const message = `The input no longer fits the type: ${fault?.path ?? ''} ${fault?.message ?? ''}`;
-    return failed('invalid_input', message, false);
-  }
+  if (input.kind === 'failed') return input;
   try {
     const output = await jobType.run?.({ ...context, input: input.value, signal } as never);
     return output instanceof FileResult ? checkFile(output) : await checkValue(jobType, output);
@@ -53,8 +51,23 @@ export async function callHandler(
   }
 }
 
+/** The input as the schema parses it. It was checked when it was submitted, but the schema may have changed since. */
+export async function checkInput(
+  { input: schema }: Pick<Handled, 'input'>,
+  given: unknown,
+): Promise<{ readonly kind: 'checked'; readonly value: unknown } | HandlerFailure> {
+  const input = await validate(schema, given).catch(thrown);
+  if (input instanceof Thrown) return failed('invalid_input', `The input's schema threw: ${input.message}`, false);
+  if (input.ok) return { kind: 'checked', value: input.value };
+  const [fault] = input.faults;
+  const message = `The input no longer fits the type: ${fault?.path ?? ''} ${fault?.message ?? ''}`;
+  return failed('invalid_input', message, false);
+}
+
+type CheckedValue = Extract<HandlerOutcome, { readonly kind: 'value' | 'failed' }>;
+
 /** A value that cannot be stored, or is not what the type promised, will not be so the next time: no retry. */
-export async function checkValue({ output }: Pick<Handled, 'output'>, value: unknown): Promise<HandlerOutcome> {
+export async function checkValue({ output }: Pick<Handled, 'output'>, value: unknown): Promise<CheckedValue> {
   let checked = value;
   if (output !== undefined) {
     const result = await validate(output, value).catch(thrown);
@@ -62,12 +75,13 @@ export async function checkValue({ output }: Pick<Handled, 'output'>, value: unk
       return failed('invalid_output', `The output's schema threw: ${result.message}`, false);
     if (!result.ok) {
       const faults = result.faults.slice(0, 5).map(({ path, message }) => `${path || '/'}: ${message}`);
-      return failed('invalid_output', `The handler's result does not fit its schema. ${faults.join('; ')}`, false);
+      const failure = failed('invalid_output', `The result does not fit its schema. ${faults.join('; ')}`, false);
+      return { ...failure, faults: result.faults };
     }
     checked = result.value;
   }
   const json = toStorableJson(checked);
-  if (!json.ok) return failed('invalid_output', `The handler's result cannot be stored: ${json.reason}.`, false);
+  if (!json.ok) return failed('invalid_output', `The result cannot be stored: ${json.reason}.`, false);
   return { kind: 'value', text: json.text };
 }
 
@@ -101,11 +115,23 @@ export function failed(
   return { kind: 'failed', error: { code, message }, retryable, retryAfterMs };
 }
 
+/** Thrown by code of ours that knows already how a run has failed: `failureOf` takes it at its word. */
+export class RunFailedError extends Error {
+  override readonly name: string = 'RunFailedError';
+  readonly failure: HandlerFailure;
+
+  constructor(failure: HandlerFailure, options?: ErrorOptions) {
+    super(failure.error.message, options);
+    this.failure = failure;
+  }
+}
+
 /** What a handler threw, or its stream. Looked at with care: it may be anything. */
 export function failureOf(error: unknown): HandlerFailure {
   let retryable = true;
   let retryAfterMs: number | null = null;
   try {
+    if (error instanceof RunFailedError) return error.failure;
     retryable = !(error instanceof NonRetryableError);
     if (error instanceof RetryAfterError && error.retryAfterMs >= 0) retryAfterMs = error.retryAfterMs;
   } catch {

@@ -1,3 +1,6 @@
+import { judgeUrl } from '#domain/callback-url.ts';
+import { ANYWHERE } from '#egress/anywhere.ts';
+import { CONNECTION_HEADERS } from '#egress/connection-headers.ts';
 import type { AnyJobDefinition, StandardSchema } from './define.ts';
 
 const TYPE_FORM = /^[a-z][a-z0-9_-]*(?:\.[a-z0-9_-]+)*$/;
@@ -25,26 +28,43 @@ function faultOfWay({ run, isolation, backend, remote }: AnyJobDefinition): stri
   if (run !== undefined && typeof run !== 'function') return 'run must be a function';
   if (isolation !== undefined && (isolation !== 'thread' || run === undefined))
     return 'isolation must be "thread", beside a run, or be left out';
-  if (remote !== undefined && remote !== true) return 'remote must be true, or be left out';
+  if (![undefined, true].includes(remote)) return 'remote must be true, or be left out';
   return backend === undefined ? undefined : faultOfBackend(backend);
 }
 
 const METHODS: readonly string[] = ['POST', 'PUT', 'PATCH', 'GET', 'DELETE'];
-const HEADER_NAME = /^[!#$%&'*+.^_`|~\w-]{1,100}$/;
-// Printable ASCII: what else a header may hold is not the same to every server.
-const HEADER_VALUE = /^[\t\x20-\x7e]*$/;
 
 function faultOfBackend(backend: NonNullable<AnyJobDefinition['backend']>): string | undefined {
   if (typeof backend !== 'object' || backend === null) return 'backend must be { url, method?, headers?, timeoutMs? }';
   const { url, method = 'POST', headers = {}, timeoutMs = 1 } = backend;
-  if (typeof url !== 'string' || !URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
-    return 'backend.url must be an http(s) URL';
+  if (typeof url !== 'string' || !judgeUrl(url, ANYWHERE).ok)
+    return 'backend.url must be an http(s) URL without user name and password (send credentials as a header)';
   if (!METHODS.includes(method)) return `backend.method must be one of ${METHODS.join(', ')}`;
-  const isHeader = ([name, value]: [string, unknown]) =>
-    HEADER_NAME.test(name) && typeof value === 'string' && HEADER_VALUE.test(value);
-  if (typeof headers !== 'object' || headers === null || !Object.entries(headers).every(isHeader))
-    return 'backend.headers must be header names with printable values';
+  if (typeof headers !== 'object' || headers === null) return 'backend.headers must be header names with their values';
   if (!isWhole(timeoutMs, 1, DAY_MS)) return `backend.timeoutMs must be a whole number from 1 to ${DAY_MS}`;
+  const names = Object.keys(headers).map((name) => name.toLowerCase());
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined) return `backend.headers has ${twice} twice: names do not differ by case`;
+  for (const [name, value] of Object.entries(headers)) {
+    const fault = faultOfHeader(name.toLowerCase(), value);
+    if (fault !== undefined) return `backend.headers: ${fault}`;
+  }
+  return undefined;
+}
+
+const HEADER_NAME = /^[!#$%&'*+.^_`|~\w-]{1,100}$/;
+// Printable ASCII: what else a header may hold is not the same to every server.
+const HEADER_VALUE = /^[\t\x20-\x7e]*$/;
+/** RFC 9110, 7.2. Allowed, unlike in a callback: a service behind a virtual host may be reached by its address only. */
+const HOST = /^(?:[\w.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?$/i;
+
+function faultOfHeader(name: string, value: unknown): string | undefined {
+  if (!HEADER_NAME.test(name)) return `${JSON.stringify(name)} is not the name of a header`;
+  if (typeof value !== 'string' || !HEADER_VALUE.test(value)) return `the value of ${name} must be printable text`;
+  if (CONNECTION_HEADERS.has(name)) return `${name} belongs to the connection: leave it out`;
+  if (name === 'idempotency-key' || name.startsWith('ringback-')) return `${name} is set for every run: leave it out`;
+  if (name === 'host' && !HOST.test(value))
+    return 'the value of host must be a name or an address, with or without port';
   return undefined;
 }
 

@@ -19,6 +19,7 @@ export function viewJob(job: JobRecord, publicUrl: string) {
     ...(job.timeoutMs !== null && { timeout_ms: job.timeoutMs }),
     ...(job.retry && { retry: viewRetry(job.retry) }),
     ...(job.scheduleId && { schedule_id: job.scheduleId }),
+    ...(job.scheduledFor && { scheduled_for: job.scheduledFor }),
     ...(job.callbackEndpointId &&
       job.callbackUrl &&
       job.callbackEvents && {
@@ -44,7 +45,7 @@ function viewResult({ output, resultRunId, resultType, resultBytes, resultSha256
   return { result_url: `${statusUrl}/result`, result: { content_type: resultType, bytes: resultBytes, sha256 } };
 }
 
-function viewRetry({ maxRuns, minDelayMs, factor, maxDelayMs, jitter }: Partial<RetryPolicy>) {
+export function viewRetry({ maxRuns, minDelayMs, factor, maxDelayMs, jitter }: Partial<RetryPolicy>) {
   return {
     ...(maxRuns !== undefined && { max_runs: maxRuns }),
     ...(minDelayMs !== undefined && { min_delay_ms: minDelayMs }),

@@ -1,10 +1,13 @@
-/** A result is larger than RINGBACK_MAX_RESULT_BYTES; what is read of it so far is thrown away. */
-export class ResultTooLargeError extends Error {
-  override readonly name = 'ResultTooLargeError';
-  readonly maxBytes: number;
+import { failed, RunFailedError } from './handler.ts';
 
-  constructor(maxBytes: number) {
-    super(`The result is larger than ${maxBytes} bytes.`);
-    this.maxBytes = maxBytes;
+/** A result that is longer than results may be; it will be so the next time. */
+export class ResultTooLargeError extends RunFailedError {
+  override readonly name = 'ResultTooLargeError';
+
+  constructor(maxBytes: number, options?: ErrorOptions) {
+    super(
+      failed('result_too_large', `The result is larger than ${maxBytes} bytes, the most there may be.`, false),
+      options,
+    );
   }
 }

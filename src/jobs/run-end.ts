@@ -40,9 +40,17 @@ export function decideRunEnd(job: JobRecord, outcome: RunOutcome, context: RunEn
       const { outputText, result } = outcome;
       const output = outputText === null ? null : (JSON.parse(outputText) as unknown);
       const ended = { ...job, output, ...asResult(job, result) };
-      return { ...over(ended, 'succeeded', null, context), runStatus: 'succeeded', outputText, result };
+      return {
+        ...over(ended, 'succeeded', null, context),
+        ...ran(job, context),
+        runStatus: 'succeeded',
+        outputText,
+        result,
+      };
     }
     case 'released':
+      // Nobody needs the run that would follow.
+      if (job.cancelRequestedAt !== null) return decideRunEnd(job, { kind: 'canceled' }, context);
       return { ...again(job, null, context), runStatus: 'released' };
     case 'canceled':
       return { ...over(job, 'canceled', CANCELED, context), ...ifRun(job, 'canceled', CANCELED) };
@@ -66,7 +74,7 @@ function failedRun(
   failure: HandlerFailure | null,
   context: RunEndContext,
 ): RunEnd {
-  const run = { runStatus, runError: error };
+  const run = { runStatus, runError: error, ...(runStatus !== 'lost' && ran(job, context)) };
   // Called off while it ran: no run follows a failed one.
   if (job.cancelRequestedAt !== null) return { ...over(job, 'canceled', CANCELED, context), ...run };
   const { policy, now, random } = context;
@@ -114,6 +122,10 @@ function over(job: JobRecord, status: FinalJobStatus, error: JobError | null, co
   const body = JSON.stringify({ type, timestamp: now, sequence, data: { job: viewJob(ended, publicUrl) } });
   const delivery = { id: newId('dlv', now.getTime()), endpointId: job.callbackEndpointId };
   return { ...end, event: { ...event, body }, delivery };
+}
+
+function ran({ type, runStartedAt }: JobRecord, { now }: RunEndContext): Pick<RunEnd, 'ran'> {
+  return runStartedAt === null ? {} : { ran: { type, ms: Math.max(0, now.getTime() - runStartedAt.getTime()) } };
 }
 
 /** Only a run that was under way is recorded. */

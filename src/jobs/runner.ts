@@ -70,6 +70,8 @@ export class Runner {
       leaseLost: new AbortController(),
       canceled: new AbortController(),
     };
+    // Between two runs: the cancel came while the first of them failed.
+    if (job.cancelRequestedAt !== null) held.canceled.abort();
     this.#held.set(job.id, held);
     this.#leases.hold(held, () => held.leaseLost.abort());
     this.#deps.jobsChanged([held]);

@@ -22,6 +22,13 @@ export interface Submission {
   readonly expires_at?: Date | undefined;
 }
 
+/** When it is submitted; and by which schedule, for which of its times, if by one. */
+export interface Occasion {
+  readonly now: Date;
+  readonly scheduleId?: ScheduleId | null;
+  readonly scheduledFor?: Date | null;
+}
+
 /** A clock that is a little behind ours is no reason to refuse a `run_at`: it then means now. */
 const CLOCK_TOLERANCE_MS = 5_000;
 const FARTHEST_RUN_AT_MS = 366 * 86_400_000;
@@ -34,7 +41,7 @@ export async function toNewJob(
   types: JobTypes,
   accountId: AccountId,
   submission: Submission,
-  { now, scheduleId = null }: { now: Date; scheduleId?: ScheduleId | null },
+  { now, scheduleId = null, scheduledFor = null }: Occasion,
 ): Promise<Result<NewJob>> {
   const type = types.find(submission.type);
   if (!type.ok) return type;
@@ -60,6 +67,7 @@ export async function toNewJob(
     runAt: runAt !== null && runAt > now ? runAt : null,
     expiresAt: submission.expires_at ?? null,
     scheduleId,
+    scheduledFor,
     callbackEndpointId: null,
     callbackUrl: null,
     callbackEvents: callback === undefined ? null : (callback.events ?? FINAL_JOB_EVENT_TYPES),

@@ -6,6 +6,7 @@ import { type Database, transaction } from '#store/database.ts';
 import { ensureEndpoint } from '#store/endpoints.ts';
 import { GroupCommit, MEASURED_GROUPS } from '#store/group-commit.ts';
 import { insertJobs, type NewJob } from '#store/jobs.ts';
+import type { Admission } from './admission.ts';
 import type { CallbackTargets } from './callback-targets.ts';
 import { Idempotency, type IdempotentRequest } from './idempotency.ts';
 import { viewJob } from './job-view.ts';
@@ -26,6 +27,7 @@ export interface SubmitterDeps {
   readonly db: Database;
   readonly types: JobTypes;
   readonly targets: CallbackTargets;
+  readonly admission: Pick<Admission, 'admit'>;
   readonly keys: readonly SecretKey[];
   readonly publicUrl: string;
   /** Called after the commit of a job that is ready in that pool. */
@@ -72,9 +74,11 @@ export class Submitter {
     submission: Submission,
     request: IdempotentRequest | undefined,
   ): Promise<Result<Accepted>> {
-    const { types, targets } = this.#deps;
+    const { types, targets, admission } = this.#deps;
     const made = await toNewJob(types, accountId, submission, { now: new Date() });
     if (!made.ok) return made;
+    const refusal = await admission.admit(accountId);
+    if (refusal !== undefined) return refusal;
     if (submission.callback === undefined) return this.#store(made.value, request);
     const target = await targets.find(accountId, submission.callback);
     if (!target.ok) return target;

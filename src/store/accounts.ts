@@ -19,7 +19,8 @@ export async function findApiKey({ sql }: Database, hash: Uint8Array): Promise<A
 
 /**
  * Makes the key valid for the account of that name, creating the account. Several processes may do this at once: the
- * unique name decides whose account it is, and the key is only inserted where its hash is not yet known.
+ * unique name decides whose account it is, and the key is only inserted where its hash is not yet known. One that the
+ * account has already gets these scopes: those that there are grow with the versions.
  */
 export async function ensureApiKey(
   db: Database,
@@ -41,8 +42,18 @@ export async function ensureApiKey(
       ON CONFLICT (name) DO UPDATE SET name = excluded.name
       RETURNING account_id`;
     await tx`
+      UPDATE ringback.api_keys SET scopes = ${[...key.scopes]}::text[]
+      WHERE hash = ${key.hash} AND account_id = ${account.account_id} AND scopes <> ${[...key.scopes]}::text[]`;
+    await tx`
       INSERT INTO ringback.api_keys (account_id, id, hash, last_four, scopes, created_at)
       SELECT ${account.account_id}, ${key.keyId}, ${key.hash}, ${key.lastFour}, ${[...key.scopes]}::text[], ${key.now}
       WHERE NOT EXISTS (SELECT FROM ringback.api_keys WHERE hash = ${key.hash})`;
   });
+}
+
+/** Whether any account has a limit of its own to what it may have running. */
+export async function hasRunningLimits({ sql }: Database): Promise<boolean> {
+  const [row] = await sql<[{ any: boolean }]>`
+    SELECT EXISTS (SELECT FROM ringback.accounts WHERE max_running IS NOT NULL) AS any`;
+  return row.any;
 }

@@ -4,8 +4,8 @@ import type { Connection } from './database.ts';
 export const jobColumns = (sql: Connection) => sql`
   page.account_id AS "accountId", page.id, page.type, page.status, page.output, page.error, page.progress, page.metadata,
   page.priority, page.timeout_ms AS "timeoutMs", page.retry, page.run_at AS "runAt", page.expires_at AS "expiresAt",
-  page.schedule_id AS "scheduleId", page.result_run_id AS "resultRunId", page.result_type AS "resultType",
-  page.result_bytes::float8 AS "resultBytes", page.result_sha256 AS "resultSha256",
+  page.schedule_id AS "scheduleId", page.scheduled_for AS "scheduledFor", page.result_run_id AS "resultRunId",
+  page.result_type AS "resultType", page.result_bytes::float8 AS "resultBytes", page.result_sha256 AS "resultSha256",
   page.callback_endpoint_id AS "callbackEndpointId", page.callback_url AS "callbackUrl",
   page.callback_events AS "callbackEvents", page.run_count AS "runCount", page.failure_count AS "failureCount",
   page.sequence, page.created_at AS "createdAt", page.updated_at AS "updatedAt", page.started_at AS "startedAt",

@@ -1,4 +1,4 @@
-import { and, asc, eq, getTableColumns, inArray } from 'drizzle-orm';
+import { and, asc, eq, getTableColumns, sql } from 'drizzle-orm';
 import type { AccountId, JobId } from '#domain/ids.ts';
 import type { Database } from './database.ts';
 import type { JobRecord } from './jobs.ts';
@@ -14,22 +14,39 @@ export async function findJob({ orm }: Database, accountId: AccountId, id: JobId
   return rows[0];
 }
 
-/** Those that are there, in no order. One statement an account. */
+/** Those that are there, in no order. One statement, whatever their number. */
 export async function findJobs(
   { orm }: Database,
   refs: ReadonlyArray<{ accountId: AccountId; jobId: JobId }>,
 ): Promise<JobRecord[]> {
-  const byAccount = Map.groupBy(refs, ({ accountId }) => accountId);
-  const found = await Promise.all(
-    [...byAccount].map(([accountId, ofAccount]) => {
-      const ids = ofAccount.map(({ jobId }) => jobId);
-      return orm
-        .select(columns)
-        .from(jobs)
-        .where(and(eq(jobs.accountId, accountId), inArray(jobs.id, ids)));
-    }),
-  );
-  return found.flat();
+  const wanted = JSON.stringify(refs.map(({ accountId, jobId }) => ({ accountId, jobId })));
+  return orm
+    .select(columns)
+    .from(jobs)
+    .where(
+      sql`(${jobs.accountId}, ${jobs.id}) IN (
+        SELECT "accountId", "jobId" FROM json_to_recordset(${wanted}::text::json) AS wanted ("accountId" text, "jobId" text)
+        WHERE "jobId" LIKE 'job\\_%')`, // FEW_ROWS: see database.ts
+    );
+}
+
+export interface SeenJob {
+  readonly accountId: AccountId;
+  readonly jobId: JobId;
+  readonly sequence: number;
+  readonly updatedAt: Date;
+}
+
+/** Which of these are not as they were seen any more: changed, or gone. Served by `jobs_pkey`. */
+export async function findChangedJobs({ sql: query }: Database, seen: readonly SeenJob[]): Promise<JobId[]> {
+  const changed = await query<{ jobId: JobId }[]>`
+    SELECT seen."jobId"
+    FROM json_to_recordset(${JSON.stringify(seen)}::text::json) AS seen (
+      "accountId" text, "jobId" text, sequence int, "updatedAt" timestamptz)
+    LEFT JOIN ringback.jobs AS job ON job.account_id = seen."accountId" AND job.id = seen."jobId"
+    WHERE seen."jobId" LIKE 'job\\_%' -- FEW_ROWS: see database.ts
+      AND (job.sequence IS DISTINCT FROM seen.sequence OR job.updated_at IS DISTINCT FROM seen."updatedAt")`;
+  return changed.map(({ jobId }) => jobId);
 }
 
 export type RunRecord = Readonly<typeof jobRuns.$inferSelect>;

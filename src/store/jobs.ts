@@ -25,6 +25,7 @@ export interface NewJob {
   readonly runAt: Date | null;
   readonly expiresAt: Date | null;
   readonly scheduleId: ScheduleId | null;
+  readonly scheduledFor: Date | null;
   readonly callbackEndpointId: EndpointId | null;
   readonly callbackUrl: string | null;
   readonly callbackEvents: readonly FinalJobEventType[] | null;
@@ -61,8 +62,8 @@ export async function insertJobs(sql: Connection, jobs: readonly NewJob[]): Prom
       SELECT * FROM json_to_recordset(${`[${rows.join(',')}]`}::text::json) AS given (
         "accountId" text, id text, "eventId" text, type text, pool text, input json, metadata jsonb, priority smallint,
         "timeoutMs" int, "runTimeoutMs" int, retry json, "runAt" timestamptz, "expiresAt" timestamptz, "scheduleId" text,
-        "callbackEndpointId" text, "callbackUrl" text, "callbackEvents" text[], "createdAt" timestamptz,
-        "idempotencyKey" text, fingerprint text, response text, "responseKeyId" text, "keyExpiresAt" timestamptz)
+        "scheduledFor" timestamptz, "callbackEndpointId" text, "callbackUrl" text, "callbackEvents" text[],
+        "createdAt" timestamptz, "idempotencyKey" text, fingerprint text, response text, "responseKeyId" text, "keyExpiresAt" timestamptz)
     ), key AS (
       INSERT INTO ringback.idempotency_keys (
         account_id, key, fingerprint, job_id, response, response_key_id, created_at, expires_at)
@@ -80,16 +81,18 @@ export async function insertJobs(sql: Connection, jobs: readonly NewJob[]): Prom
     ), inserted AS (
       INSERT INTO ringback.jobs (
         account_id, id, type, status, input, metadata, priority, timeout_ms, retry, run_at, expires_at, schedule_id,
-        callback_endpoint_id, callback_url, callback_events, run_count, failure_count, sequence, created_at, updated_at)
+        scheduled_for, callback_endpoint_id, callback_url, callback_events, run_count, failure_count, sequence,
+        created_at, updated_at)
       SELECT
         "accountId", id, type, 'queued', coalesce(input, 'null'), metadata, priority, "timeoutMs", retry, "runAt",
-        "expiresAt", "scheduleId", "callbackEndpointId", "callbackUrl", "callbackEvents", 0, 0, 1, "createdAt", "createdAt"
+        "expiresAt", "scheduleId", "scheduledFor", "callbackEndpointId", "callbackUrl", "callbackEvents", 0, 0, 1,
+        "createdAt", "createdAt"
       FROM job
     ), queued AS (
       INSERT INTO ringback.run_queue (
-        account_id, job_id, type, pool, state, priority, timeout_ms, due_at, expires_at)
+        account_id, job_id, type, pool, state, priority, timeout_ms, schedule_id, due_at, expires_at)
       SELECT "accountId", id, type, pool, CASE WHEN "runAt" IS NULL THEN 'ready' ELSE 'delayed' END, priority,
-        "runTimeoutMs", coalesce("runAt", "createdAt"), "expiresAt"
+        "runTimeoutMs", "scheduleId", coalesce("runAt", "createdAt"), "expiresAt"
       FROM job
     ), event AS (
       INSERT INTO ringback.events (account_id, id, type, job_id, sequence, created_at)
@@ -125,6 +128,8 @@ export interface RunEnd {
     readonly body: string | null;
   };
   readonly delivery: { readonly id: DeliveryId; readonly endpointId: EndpointId } | null;
+  /** What the run took, when it ended by itself. Not written with it: for the statistics of its type. */
+  readonly ran?: { readonly type: string; readonly ms: number };
 }
 
 export interface StoredResult {
@@ -132,6 +137,8 @@ export interface StoredResult {
   readonly bytes: number;
   /** Hex. */
   readonly sha256: string;
+  /** The upload that stored it, where others could do so at the same time: only the latest one counts. */
+  readonly uploadId?: string;
 }
 
 /**
@@ -140,12 +147,13 @@ export interface StoredResult {
  * not among the answer. The queue's row is locked before the job's, here as in a claim, so that the two cannot deadlock.
  */
 export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise<ReadonlySet<JobId>> {
-  const rows = ends.map(({ outputText, event, delivery, result, ...end }) => {
+  const rows = ends.map(({ outputText, event, delivery, result, ran: _ran, ...end }) => {
     const flat = {
       ...end,
       resultType: result?.contentType,
       resultBytes: result?.bytes,
       resultSha256: result?.sha256,
+      uploadId: result?.uploadId,
       eventId: event.id,
       eventType: event.type,
       eventBody: event.body,
@@ -159,26 +167,24 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
       SELECT * FROM json_to_recordset(${`[${rows.join(',')}]`}::text::json) AS r (
         "accountId" text, "jobId" text, "runId" text, "runStatus" text, "runError" json, "jobStatus" text,
         "jobError" json, output json, inline boolean, "resultType" text, "resultBytes" bigint, "resultSha256" text,
-        progress json, "nextRunAt" timestamptz, "endedAt" timestamptz, "eventId" text, "eventType" text,
+        "uploadId" text, progress json, "nextRunAt" timestamptz, "endedAt" timestamptz, "eventId" text, "eventType" text,
         "eventBody" text, "deliveryId" text, "endpointId" text)
       WHERE "jobId" LIKE 'job\\_%' -- FEW_ROWS
     ), removed AS (
       DELETE FROM ringback.run_queue AS item USING r
       WHERE item.account_id = r."accountId" AND item.job_id = r."jobId" AND item.run_id IS NOT DISTINCT FROM r."runId"
-        AND r."jobStatus" <> 'in_progress'
-      RETURNING item.account_id, item.job_id
+        AND r."jobStatus" <> 'in_progress' AND (r."uploadId" IS NULL OR item.upload_id = r."uploadId")
+      RETURNING r.* -- so that what follows need not be joined with r again, which would compare each with each
     ), requeued AS (
       UPDATE ringback.run_queue AS item SET
         state = CASE WHEN r."nextRunAt" IS NULL THEN 'ready' ELSE 'delayed' END,
         due_at = coalesce(r."nextRunAt", item.due_at),
         run_id = NULL, worker_id = NULL, held_by = NULL, lease_expires_at = NULL, deadline_at = NULL,
-        completion_hash = NULL
+        completion_hash = NULL, upload_id = NULL
       FROM r
       WHERE item.account_id = r."accountId" AND item.job_id = r."jobId" AND item.run_id IS NOT DISTINCT FROM r."runId"
         AND r."jobStatus" = 'in_progress'
-      RETURNING item.account_id, item.job_id
-    ), held AS (
-      SELECT * FROM removed UNION ALL SELECT * FROM requeued
+      RETURNING r.*
     ), ended AS (
       UPDATE ringback.jobs AS job SET
         status = r."jobStatus",
@@ -195,8 +201,8 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
         next_run_at = r."nextRunAt",
         updated_at = r."endedAt",
         finished_at = CASE WHEN r."jobStatus" <> 'in_progress' THEN r."endedAt" END
-      FROM held JOIN r ON r."accountId" = held.account_id AND r."jobId" = held.job_id
-      WHERE job.account_id = held.account_id AND job.id = held.job_id AND job.status IN ('queued', 'in_progress')
+      FROM (SELECT * FROM removed UNION ALL SELECT * FROM requeued) AS r
+      WHERE job.account_id = r."accountId" AND job.id = r."jobId" AND job.status IN ('queued', 'in_progress')
       RETURNING job.account_id, job.id, job.sequence, job.run_count, job.run_started_at, job.worker_id, r.*
     ), run AS (
       INSERT INTO ringback.job_runs (account_id, id, job_id, number, status, worker_id, error, started_at, finished_at)

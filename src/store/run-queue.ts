@@ -16,8 +16,8 @@ export interface JobRef {
 }
 
 /**
- * Renews the leases of runs; answers those that were still theirs, and whether their client has called them off. A lease
- * never outlives `deadline_at` when `capped`. By the database's clock: the workers' may differ.
+ * Renews the leases of runs; answers those that were still theirs, and whether their client has called them off. `capped`
+ * is for workers: a lease of theirs never outlives `deadline_at`. By the database's clock: the workers' may differ.
  */
 export async function renewLeases(
   sql: Connection,
@@ -30,6 +30,7 @@ export async function renewLeases(
       ELSE now() + ${leaseMs} * interval '1 ms' END
     FROM json_to_recordset(${JSON.stringify(runs)}::text::json) AS run ("accountId" text, "jobId" text, "runId" text)
     WHERE item.account_id = run."accountId" AND item.job_id = run."jobId" AND item.run_id = run."runId"
+      AND (NOT ${capped} OR item.held_by = 'worker')
       AND run."jobId" LIKE 'job\\_%' -- FEW_ROWS: see database.ts
     RETURNING item.run_id AS "runId", lease_expires_at AS "leaseExpiresAt",
       cancel_requested_at IS NOT NULL AS "cancelRequested"`;
@@ -121,6 +122,15 @@ export async function listReadyPools({ sql }: Database): Promise<string[]> {
     )
     SELECT pool FROM pool`;
   return pools.map(({ pool }) => pool);
+}
+
+/** Those of the pools that hold something ready: one probe of `run_queue_ready` each. */
+export async function findReadyPools({ sql }: Database, pools: readonly string[]): Promise<string[]> {
+  const ready = await sql<{ pool: string }[]>`
+    SELECT given.pool FROM unnest(${[...pools]}::text[]) AS given (pool)
+    CROSS JOIN LATERAL (
+      SELECT FROM ringback.run_queue AS item WHERE item.pool = given.pool AND state = 'ready' LIMIT 1) AS item`;
+  return ready.map(({ pool }) => pool);
 }
 
 /** Moves what waits in a pool that nobody takes from any more to the pool that its type is in now. */

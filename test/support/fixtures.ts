@@ -96,6 +96,7 @@ export function newJob(accountId: AccountId, changes: Partial<NewJob> = {}, to?:
     runAt: null,
     expiresAt: null,
     scheduleId: null,
+    scheduledFor: null,
     callbackEndpointId: to?.id ?? null,
     callbackUrl: to?.url ?? null,
     callbackEvents: to === undefined ? null : FINAL_JOB_EVENT_TYPES,

@@ -145,6 +145,7 @@ export function makeSubmitter(
     db,
     types: new JobTypes(jobs),
     targets: new CallbackTargets({ db, guard }),
+    admission: { admit: () => Promise.resolve(undefined) },
     keys: SECRET_KEYS,
     publicUrl: PUBLIC_URL,
     announceRuns: () => undefined,

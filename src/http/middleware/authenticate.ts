@@ -1,12 +1,16 @@
 import type { MiddlewareHandler } from 'hono';
 import type { ApiKeys } from '#accounts/api-keys.ts';
+import type { ApiKeyScope } from '#domain/api-key.ts';
 import { refuse } from '#domain/problem.ts';
 import type { Env } from '../env.ts';
 import { problem } from '../problem.ts';
 
 const BEARER = /^Bearer +(\S+) *$/i;
 
-/** Lets in who has a key, to do what its scopes allow: `read` for GET and HEAD, `write` for the rest. */
+/**
+ * Lets in who has a key, to do what its scopes allow: `read` for GET and HEAD, `write` for the rest, and under /v1/worker,
+ * where runs of every account are claimed, `worker` alone.
+ */
 export function authenticate(keys: ApiKeys): MiddlewareHandler<Env> {
   return async function authenticateRequest(c, next) {
     const header = c.req.header('authorization');
@@ -21,11 +25,16 @@ export function authenticate(keys: ApiKeys): MiddlewareHandler<Env> {
         refuse('unauthenticated', 'This is not a valid API key. Send it as: Authorization: Bearer rbk_...'),
       );
     }
-    const scope = c.req.method === 'GET' || c.req.method === 'HEAD' ? 'read' : 'write';
+    const scope = scopeFor(c.req.method, c.req.path);
     if (!apiKey.scopes.includes(scope)) {
       return problem(c, refuse('insufficient_scope', `This needs the scope "${scope}", which the key lacks.`));
     }
     c.set('apiKey', apiKey);
     return next();
   };
+}
+
+function scopeFor(method: string, path: string): ApiKeyScope {
+  if (path.startsWith('/v1/worker/')) return 'worker';
+  return method === 'GET' || method === 'HEAD' ? 'read' : 'write';
 }

@@ -6,6 +6,9 @@ import type { Env } from '../env.ts';
 
 const REQUEST_ID = /^[\w.:-]{1,100}$/;
 
+/** In the path, the token of a completion URL is a secret. */
+const TOKEN = /^(\/v1\/completions\/)[^/]+/;
+
 /** One line a request, with its decision. The route's pattern and path, never the query string or a body. */
 export function logRequests(log: Logger): MiddlewareHandler<Env> {
   return async function logRequest(c, next) {
@@ -21,7 +24,7 @@ export function logRequests(log: Logger): MiddlewareHandler<Env> {
         request_id: requestId,
         method: c.req.method,
         route: routePath(c, -1),
-        path: c.req.path,
+        path: c.req.path.replace(TOKEN, '$1...'),
         status,
         ...(c.get('problem') && { problem: c.get('problem') }),
         ...(c.get('apiKey') && { account_id: c.get('apiKey').accountId }),

@@ -1,5 +1,4 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
-import { isFinal, pollAfterSeconds } from '#domain/job.ts';
 import type { DeliveryQueries } from '#callbacks/delivery-queries.ts';
 import type { CurrentRun, JobQueries, RunRecord } from '#jobs/job-queries.ts';
 import { viewJob } from '#jobs/job-view.ts';
@@ -20,27 +19,9 @@ export interface JobRoutesDeps {
 }
 
 const byId = { params: z.object({ id: idSchema('job') }) };
-const retryAfter = z.object({ 'Retry-After': z.string().openapi({ description: 'Seconds; while pending.' }) });
 
 export function jobRoutes(deps: JobRoutesDeps) {
   const { canceler, jobs, deliveries, publicUrl } = deps;
-  const get = createRoute({
-    method: 'get',
-    path: '/v1/jobs/{id}',
-    summary: 'The status of a job',
-    request: byId,
-    responses: {
-      200: { ...json(jobSchema, 'The job as it is now.'), headers: retryAfter },
-      ...problems(400, 404, 410),
-    },
-  });
-  const result = createRoute({
-    method: 'get',
-    path: '/v1/jobs/{id}/result',
-    summary: 'The output itself',
-    request: byId,
-    responses: { 200: json(z.unknown(), 'The output.'), ...problems(400, 404, 409, 410) },
-  });
   const runs = createRoute({
     method: 'get',
     path: '/v1/jobs/{id}/runs',
@@ -68,17 +49,6 @@ export function jobRoutes(deps: JobRoutesDeps) {
   });
 
   return new OpenAPIHono<Env>({ defaultHook: onInvalid })
-    .openapi(get, async (c) => {
-      const found = await jobs.find(c.get('apiKey').accountId, c.req.valid('param').id);
-      if (!found.ok) return problem(c, found);
-      const job = found.value;
-      if (!isFinal(job.status)) c.header('retry-after', String(pollAfterSeconds(job.createdAt, new Date())));
-      return c.json(viewJob(job, publicUrl), 200);
-    })
-    .openapi(result, async (c) => {
-      const found = await jobs.result(c.get('apiKey').accountId, c.req.valid('param').id);
-      return found.ok ? c.json(found.value as never, 200) : problem(c, found);
-    })
     .openapi(runs, async (c) => {
       const found = await jobs.runs(c.get('apiKey').accountId, c.req.valid('param').id);
       if (!found.ok) return problem(c, found);

@@ -24,6 +24,7 @@ function viewJobType(type: JobType) {
   return {
     type: type.type,
     ...(type.description !== undefined && { description: type.description }),
+    way: type.way,
     timeout_ms: type.timeoutMs,
     max_runs: type.retryPolicy.maxRuns,
     ...(inputSchema && { input_schema: inputSchema }),

@@ -1,53 +1,75 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import type { AccountId } from '#domain/ids.ts';
+import { isFinal, type JobStatus } from '#domain/job.ts';
 import { type Result, refuse } from '#domain/problem.ts';
+import type { Admission } from '#jobs/admission.ts';
 import type { IdempotentRequest } from '#jobs/idempotency.ts';
+import type { JobWatch } from '#jobs/job-watch.ts';
+import type { PollEstimate } from '#jobs/poll-estimate.ts';
 import type { Submission } from '#jobs/submission.ts';
 import type { Accepted, Submitter } from '#jobs/submit.ts';
 import type { Env } from '../env.ts';
 import { fingerprintOf, parseIdempotencyKey } from '../idempotency-key.ts';
+import type { RenderJob } from '../job-representation.ts';
 import { jsonBody } from '../middleware/json-body.ts';
+import { preferredWait } from '../prefer.ts';
 import { problem, problemBody } from '../problem.ts';
-import { json, problems } from '../schemas/common.ts';
+import { headerParameter, json, preferParameter, problems } from '../schemas/common.ts';
+import { tellLimits } from '../rate-limit.ts';
 import { batchItemSchema, batchResultSchema, batchSchema, jobSchema, submissionSchema } from '../schemas/job.ts';
 import { onInvalid, refusalOfIssues } from '../validation.ts';
 
 export interface SubmissionRoutesDeps {
   readonly submitter: Submitter;
+  readonly admission: Pick<Admission, 'rateLimit'>;
   readonly maxBodyBytes: number;
+  readonly watch: JobWatch;
+  readonly polls: Pick<PollEstimate, 'after'>;
+  readonly renderJob: RenderJob;
 }
 
 /** A batch may be this many times as large as one submission. */
 const BATCH_FACTOR = 16;
 
-const idempotencyKey = z.object({
-  'idempotency-key': z
-    .string()
-    .optional()
-    .openapi({ description: 'Submissions under one key make one job, and get one answer, for 24 hours.' }),
-});
+const idempotencyKey = headerParameter(
+  'Idempotency-Key',
+  'Submissions under one key make one job, and get one answer, for 24 hours.',
+);
 
-export function submissionRoutes({ submitter, maxBodyBytes }: SubmissionRoutesDeps) {
+const acceptedHeaders = z.object({
+  Location: z.string(),
+  'Preference-Applied': z.string().optional().openapi({ example: 'wait=10' }),
+  'Idempotency-Replayed': z.string().optional().openapi({ description: '`true` for an answer told again.' }),
+});
+const retryAfter = z.object({ 'Retry-After': z.string().openapi({ description: 'Seconds, estimated.' }) });
+
+export function submissionRoutes({
+  submitter,
+  admission,
+  maxBodyBytes,
+  watch,
+  polls,
+  renderJob,
+}: SubmissionRoutesDeps) {
   const submit = createRoute({
     method: 'post',
     path: '/v1/jobs',
     summary: 'Submit a job',
-    description: 'Answers as soon as the job is stored and queued. A callback may arrive before this answer is read.',
+    description:
+      'Answers as soon as the job is stored and queued. A callback may arrive before this answer is read. With `Prefer: ' +
+      'wait=N` (RFC 7240) the answer is held until the job has ended, N seconds at most, and shows it as it is then.',
     middleware: [jsonBody(maxBodyBytes)] as const,
+    parameters: [idempotencyKey, preferParameter],
     request: {
-      headers: idempotencyKey,
       body: { required: true, content: { 'application/json': { schema: submissionSchema } } },
     },
     responses: {
+      200: { ...json(jobSchema, 'Accepted, and over while we waited.'), headers: acceptedHeaders },
       202: {
         ...json(jobSchema, 'Accepted: it cannot be lost any more.'),
-        headers: z.object({
-          Location: z.string(),
-          'Retry-After': z.string().openapi({ description: 'Seconds.' }),
-          'Idempotency-Replayed': z.string().optional().openapi({ description: '`true` for an answer told again.' }),
-        }),
+        headers: acceptedHeaders.extend(retryAfter.shape),
       },
-      ...problems(400, 404, 409, 413, 415, 422),
+      ...problems(400, 404, 409, 413, 415, 422, 429),
     },
   });
   const submitBatch = createRoute({
@@ -57,7 +79,7 @@ export function submissionRoutes({ submitter, maxBodyBytes }: SubmissionRoutesDe
     description: 'Each stands for itself: some may be accepted and others refused. In the order of the request.',
     middleware: [jsonBody(maxBodyBytes * BATCH_FACTOR)] as const,
     request: { body: { required: true, content: { 'application/json': { schema: batchSchema } } } },
-    responses: { 207: json(batchResultSchema, 'What became of each.'), ...problems(400, 413, 415, 422) },
+    responses: { 207: json(batchResultSchema, 'What became of each.'), ...problems(400, 413, 415, 422, 429) },
   });
 
   return new OpenAPIHono<Env>({ defaultHook: onInvalid })
@@ -65,13 +87,24 @@ export function submissionRoutes({ submitter, maxBodyBytes }: SubmissionRoutesDe
       const submission = c.req.valid('json');
       const request = idempotentRequest(c.req.header('idempotency-key'), submission);
       if (!request.ok) return problem(c, request);
-      const accepted = await submitter.submit(c.get('apiKey').accountId, submission, request.value);
+      const { accountId } = c.get('apiKey');
+      const accepted = await submitter.submit(accountId, submission, request.value);
+      tellLimits(c, admission.rateLimit(accountId));
       if (!accepted.ok) return problem(c, accepted);
-      const { id, body, replayed } = accepted.value;
-      return c.body(body, 202, {
+      const { id, type, body, replayed } = accepted.value;
+      const wait = preferredWait(c.req.header('prefer'));
+      const job =
+        wait === undefined
+          ? undefined
+          : await watch.wait({ accountId, id }, { until: isOver, timeoutMs: wait * 1000, signal: c.req.raw.signal });
+      const now = new Date();
+      const pending = job ?? { ...NOT_STARTED, accountId, type, createdAt: now, runAt: submission.run_at ?? null };
+      return c.body(job === undefined ? body : withSecret(renderJob(job).body, body), isOver(pending) ? 200 : 202, {
         'content-type': 'application/json',
+        'cache-control': 'no-store',
         location: `/v1/jobs/${id}`,
-        'retry-after': '1',
+        ...(!isOver(pending) && { 'retry-after': String(polls.after(pending, now)) }),
+        ...(wait !== undefined && { 'preference-applied': `wait=${wait}` }),
         ...(replayed && { 'idempotency-replayed': 'true' }),
       }) as never;
     })
@@ -79,10 +112,22 @@ export function submissionRoutes({ submitter, maxBodyBytes }: SubmissionRoutesDe
       const { accountId } = c.get('apiKey');
       const { items } = c.req.valid('json');
       const results = await Promise.all(items.map((item) => submitItem(submitter, accountId, item)));
+      tellLimits(c, admission.rateLimit(accountId));
       return c.body(`{"items":[${results.map(renderItem).join(',')}]}`, 207, {
         'content-type': 'application/json',
       }) as never;
     });
+}
+
+const NOT_STARTED = { status: 'queued', nextRunAt: null, runId: null, runStartedAt: null } as const;
+
+const isOver = ({ status }: { readonly status: JobStatus }) => isFinal(status);
+
+/** The job as it is by now, with what only the first answer shows: the signing secret of an endpoint that it made. */
+function withSecret(body: string, first: string): string {
+  if (!first.includes('"signing_secret"')) return body;
+  const { callback } = JSON.parse(first) as { callback?: object };
+  return JSON.stringify({ ...(JSON.parse(body) as object), ...(callback && { callback }) });
 }
 
 function idempotentRequest(header: string | undefined, submission: Submission): Result<IdempotentRequest | undefined> {

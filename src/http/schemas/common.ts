@@ -1,6 +1,10 @@
 import { z } from '@hono/zod-openapi';
 import { type IdPrefix, parseId } from '#domain/ids.ts';
 
+/** PostgreSQL's text and jsonb hold neither. */
+export const storable = (text: string) => !text.includes('\0') && text.isWellFormed();
+export const UNSTORABLE = 'must not hold U+0000 or an unpaired surrogate';
+
 /** An id in a path or a body: `job_01h455vb4pex5vsknk084sn02q`. */
 export function idSchema<P extends IdPrefix>(prefix: P) {
   return z
@@ -16,6 +20,22 @@ export function idSchema<P extends IdPrefix>(prefix: P) {
     })
     .openapi({ type: 'string', example: `${prefix}_01h455vb4pex5vsknk084sn02q` });
 }
+
+/**
+ * A header that a route reads by itself. Documented, and not validated by the schema: that would copy every header of every
+ * request.
+ */
+export function headerParameter(name: string, description: string, example?: string) {
+  return {
+    name,
+    in: 'header' as const,
+    required: false,
+    description,
+    schema: { type: 'string' as const, ...(example !== undefined && { example }) },
+  };
+}
+
+export const preferParameter = headerParameter('Prefer', '`wait=N` (RFC 7240): N seconds, up to 60.', 'wait=10');
 
 export const timestamp = () => z.iso.datetime();
 

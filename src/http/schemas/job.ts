@@ -1,10 +1,6 @@
 import { z } from '@hono/zod-openapi';
 import { FINAL_JOB_EVENT_TYPES, JOB_STATUSES, RUN_STATUSES } from '#domain/job.ts';
-import { idSchema, problemSchema, timestamp } from './common.ts';
-
-// PostgreSQL's jsonb holds neither.
-const storable = (text: string) => !text.includes('\0') && text.isWellFormed();
-const UNSTORABLE = 'must not hold U+0000 or an unpaired surrogate';
+import { idSchema, problemSchema, storable, timestamp, UNSTORABLE } from './common.ts';
 
 const metadata = z
   .record(z.string().min(1).max(64).refine(storable, UNSTORABLE), z.string().max(500).refine(storable, UNSTORABLE))
@@ -116,6 +112,9 @@ export const jobSchema = z
     timeout_ms: z.int().optional(),
     retry: retrySchema.optional(),
     schedule_id: z.string().optional().openapi({ description: 'The schedule that submitted it.' }),
+    scheduled_for: timestamp()
+      .optional()
+      .openapi({ description: 'The time of the schedule that it was submitted for; none when triggered by hand.' }),
     callback: z
       .object({
         endpoint_id: z.string(),
@@ -168,6 +167,9 @@ export const jobTypeSchema = z
   .object({
     type: z.string(),
     description: z.string().optional(),
+    way: z
+      .enum(['inline', 'thread', 'backend', 'remote'])
+      .openapi({ description: 'Who does the work: the service itself, an HTTP back end, or remote workers.' }),
     timeout_ms: z.int(),
     max_runs: z.int(),
     input_schema: z.record(z.string(), z.unknown()).optional().openapi({ description: 'JSON Schema 2020-12.' }),

@@ -36,6 +36,8 @@ export const jobs = ringback.table(
     runAt: moment('run_at'),
     expiresAt: moment('expires_at'),
     scheduleId: idColumn<ScheduleId>('schedule_id'),
+    /** The time of the schedule that it was submitted for; null when it was triggered by hand. */
+    scheduledFor: moment('scheduled_for'),
     /** A result that is not inline: in `result_chunks` under the run that made it. */
     resultRunId: idColumn<RunId>('result_run_id'),
     resultType: text('result_type'),

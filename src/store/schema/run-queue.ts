@@ -1,6 +1,6 @@
 import { sql } from 'drizzle-orm';
 import { check, index, integer, primaryKey, smallint, text } from 'drizzle-orm/pg-core';
-import type { AccountId, JobId, RunId } from '#domain/ids.ts';
+import type { AccountId, JobId, RunId, ScheduleId } from '#domain/ids.ts';
 import { RUN_HOLDERS, RUN_ITEM_STATES } from '#domain/run-item.ts';
 import { bytes, idColumn, moment, oneOf, ringback } from './columns.ts';
 
@@ -20,6 +20,8 @@ export const runQueue = ringback.table(
     priority: smallint().notNull(),
     /** For one run: what the job type and the submission make of it. */
     timeoutMs: integer('timeout_ms').notNull(),
+    /** Of which schedule it is, if any: tells it that a job of its has yet to end. */
+    scheduleId: idColumn<ScheduleId>('schedule_id'),
     dueAt: moment('due_at').notNull(),
     /** Not started by then, it is not started any more; null once it was. */
     expiresAt: moment('expires_at'),
@@ -33,6 +35,8 @@ export const runQueue = ringback.table(
     cancelRequestedAt: moment('cancel_requested_at'),
     /** SHA-256 of the token with which a back end tells the end of its run. */
     completionHash: bytes('completion_hash'),
+    /** The upload that may store the run's result: of several the one that began last. */
+    uploadId: text('upload_id'),
   },
   (table) => [
     primaryKey({ name: 'run_queue_pkey', columns: [table.accountId, table.jobId] }),
@@ -43,6 +47,7 @@ export const runQueue = ringback.table(
     index('run_queue_delayed').on(table.dueAt).where(sql.raw("state = 'delayed'")),
     index('run_queue_leased').on(table.pool, table.accountId).where(sql.raw("state = 'leased'")),
     index('run_queue_expiring').on(table.expiresAt).where(sql.raw('expires_at IS NOT NULL')),
+    index('run_queue_schedule').on(table.accountId, table.scheduleId).where(sql.raw('schedule_id IS NOT NULL')),
     index('run_queue_completion').on(table.completionHash).where(sql.raw('completion_hash IS NOT NULL')),
     check('run_queue_state', oneOf('state', RUN_ITEM_STATES)),
     check('run_queue_held_by', oneOf('held_by', RUN_HOLDERS)),
@@ -53,5 +58,6 @@ export const runQueue = ringback.table(
       ),
     ),
     check('run_queue_completion_held', sql.raw("completion_hash IS NULL OR state = 'leased'")),
+    check('run_queue_upload_held', sql.raw("upload_id IS NULL OR state = 'leased'")),
   ],
 );

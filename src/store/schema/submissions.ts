@@ -16,7 +16,7 @@ import {
 import type { AccountId, EndpointId, JobId, ScheduleId } from '#domain/ids.ts';
 import type { FinalJobEventType } from '#domain/job.ts';
 import type { RetryPolicy } from '#domain/retry.ts';
-import { MISFIRE_POLICIES, OVERLAP_POLICIES } from '#domain/schedule.ts';
+import { MISFIRE_POLICIES, OVERLAP_POLICIES, type ScheduleError } from '#domain/schedule.ts';
 import { accounts } from './accounts.ts';
 import { bytes, idColumn, moment, oneOf, ringback } from './columns.ts';
 
@@ -67,9 +67,15 @@ export const jobSchedules = ringback.table(
     paused: boolean().notNull(),
     /** Null while paused, and when the expression has no further time. */
     nextFireAt: moment('next_fire_at'),
+    /** When it last submitted a job, by the clock or by hand; as is the job. */
     lastFireAt: moment('last_fire_at'),
     lastJobId: idColumn<JobId>('last_job_id'),
+    /** Times that were left out because a job of the schedule had not ended. */
+    overlapSkips: integer('overlap_skips').notNull(),
+    /** Why its last time made no job; null when it did. */
+    lastError: json('last_error').$type<ScheduleError>(),
     createdAt: moment('created_at').notNull(),
+    /** Changed with every change a client makes, and never back: the fence of the next. Firing leaves it alone. */
     updatedAt: moment('updated_at').notNull(),
   },
   (table) => [

@@ -1,16 +1,15 @@
-import type net from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { createGuard } from '#egress/guard.ts';
-import { ALLOW_LOOPBACK, ALLOW_NOTHING, listenHttp, listenRaw, makeSender, request, urlOf } from './receivers.ts';
-
-/** Writes as fast as the other side reads, until it hangs up. */
-function flood(socket: net.Socket, chunk: string): void {
-  const more = () => {
-    while (!socket.destroyed && socket.write(chunk));
-  };
-  socket.on('drain', more);
-  more();
-}
+import {
+  ALLOW_LOOPBACK,
+  ALLOW_NOTHING,
+  flood,
+  listenHttp,
+  listenRaw,
+  makeSender,
+  request,
+  urlOf,
+} from './receivers.ts';
 
 describe('a response without bounds', () => {
   test('in its body is cut at the bound, and a 2xx still counts', async () => {

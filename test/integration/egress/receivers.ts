@@ -58,6 +58,15 @@ export function listenRaw(answer: (socket: net.Socket) => void): Promise<Receive
   return listen(net.createServer((socket) => void socket.once('data', () => answer(socket))));
 }
 
+/** Writes as fast as the other side reads, until it hangs up. */
+export function flood(socket: net.Socket, chunk: string): void {
+  const more = () => {
+    while (!socket.destroyed && socket.write(chunk));
+  };
+  socket.on('drain', more);
+  more();
+}
+
 export function makeSender(options: Partial<SenderOptions> = {}): Sender {
   const sender = createSender({ policy: ALLOW_LOOPBACK, userAgent: 'Ringback/test', ...options });
   onTestFinished(() => sender.close());

@@ -7,7 +7,7 @@ import { accepted, claimRun, insertJob, makeAccount, runEnd } from '../../suppor
 
 const database = useDatabase();
 
-const queries = () => new JobQueries(database.db);
+const queries = () => new JobQueries(database.db, { after: () => 1 });
 
 describe('the result of a job', () => {
   test('is refused, with a time to ask again, while there is none yet', async () => {
@@ -69,5 +69,4 @@ test('another account’s job is not there, in the same words as one that never 
     expect(await queries().result(one.accountId, unknown)).toEqual(refusal);
     expect(await queries().runs(one.accountId, unknown)).toEqual(refusal);
   }
-  expect(await queries().list(one.accountId, { before: undefined, limit: 10 })).toEqual([]);
 });

@@ -61,9 +61,9 @@ async function makeJobSide(accountId: AccountId): Promise<void> {
   await sql`
     INSERT INTO ringback.job_schedules (
       account_id, id, name, cron, time_zone, overlap, misfire, type, input, metadata, priority, paused, next_fire_at,
-      created_at, updated_at)
+      overlap_skips, created_at, updated_at)
     VALUES (${accountId}, ${newId('sch', 2)}, 'daily', '0 0 * * *', 'UTC', 'skip', 'skip', 'test.job', 'null', '{}', 0,
-      false, now(), now(), now())`;
+      false, now(), 0, now(), now())`;
 }
 
 /** Inserts a copy of the table's newest legal row with some of its columns replaced. */

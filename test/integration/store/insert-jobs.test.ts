@@ -97,6 +97,7 @@ test('a new job is queued, with its first event and no run', async () => {
     run_at: null,
     expires_at: null,
     schedule_id: null,
+    scheduled_for: null,
     result_run_id: null,
     result_type: null,
     result_bytes: null,
@@ -137,6 +138,7 @@ test('a new job is queued, with its first event and no run', async () => {
     state: 'ready',
     priority: 0,
     timeout_ms: 60_000,
+    schedule_id: null,
     due_at: createdAt,
     expires_at: null,
     run_id: null,
@@ -154,7 +156,15 @@ test('what a submission asks for is kept with the job, and what its runs need wi
   const runAt = new Date('2036-01-01T00:00:00.001Z');
   const expiresAt = new Date('2036-01-02T00:00:00.002Z');
   const scheduleId = newId('sch', 0);
-  const asked = { priority: -100, timeoutMs: 1234, retry: { maxRuns: 7, jitter: 0.5 }, runAt, expiresAt, scheduleId };
+  const ofSchedule = { scheduleId, scheduledFor: new Date('2035-12-31T23:00:00Z') };
+  const asked = {
+    priority: -100,
+    timeoutMs: 1234,
+    retry: { maxRuns: 7, jitter: 0.5 },
+    runAt,
+    expiresAt,
+    ...ofSchedule,
+  };
   const job = await insertJob(database.db, accountId, { ...asked, runTimeoutMs: 1234, pool: 'limited:test.job' });
   expect(await findJob(database.db, accountId, job.id)).toMatchObject(asked);
   expect(await queueRow(job.id)).toMatchObject({
@@ -162,6 +172,7 @@ test('what a submission asks for is kept with the job, and what its runs need wi
     state: 'delayed',
     priority: -100,
     timeout_ms: 1234,
+    schedule_id: scheduleId,
     due_at: runAt,
     expires_at: expiresAt,
   });

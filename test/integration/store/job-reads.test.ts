@@ -1,18 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import type { AccountId, JobId } from '#domain/ids.ts';
-import { findJob, listJobs, listRuns } from '#store/job-reads.ts';
-import { endRuns, insertJobs } from '#store/jobs.ts';
+import { findJob, listRuns } from '#store/job-reads.ts';
+import { endRuns } from '#store/jobs.ts';
 import { useDatabase } from '../../support/database.ts';
 import { claimRun, insertJob, makeAccount, newJob, runEnd } from '../../support/fixtures.ts';
 
 const database = useDatabase();
-
-async function makeJobs(accountId: AccountId, count: number): Promise<JobId[]> {
-  const start = Date.parse('2026-01-01T00:00:00Z');
-  const jobs = Array.from({ length: count }, (_, n) => newJob(accountId, { createdAt: new Date(start + n) }));
-  await insertJobs(database.sql, jobs.toReversed());
-  return jobs.map(({ id }) => id);
-}
 
 describe('finding a job', () => {
   test('finds it as its row has it, without its input', async () => {
@@ -47,37 +39,6 @@ describe('finding a job', () => {
     const elsewhere = database.open({ max: 1 });
     await elsewhere.sql`SET TIME ZONE 'Pacific/Chatham'`;
     expect((await findJob(elsewhere, accountId, job.id))?.createdAt).toEqual(createdAt);
-  });
-});
-
-describe('a list of jobs', () => {
-  test('has every job once, newest first, page by page', async () => {
-    const { accountId } = await makeAccount(database.db);
-    const ids = await makeJobs(accountId, 25);
-    const seen: JobId[] = [];
-    for (let before: JobId | undefined; ;) {
-      const page = await listJobs(database.db, accountId, { before, limit: 10 });
-      seen.push(...page.map(({ id }) => id));
-      if (page.length < 10) break;
-      before = page.at(-1)!.id;
-    }
-    expect(seen).toEqual(ids.toReversed());
-  });
-
-  test('neither repeats nor misses a job when others come in between two pages', async () => {
-    const { accountId } = await makeAccount(database.db);
-    const ids = await makeJobs(accountId, 6);
-    const first = await listJobs(database.db, accountId, { before: undefined, limit: 3 });
-    await insertJob(database.db, accountId);
-    const second = await listJobs(database.db, accountId, { before: first.at(-1)!.id, limit: 3 });
-    expect([...first, ...second].map(({ id }) => id)).toEqual(ids.toReversed());
-  });
-
-  test('is empty past the end, and for an account without jobs', async () => {
-    const [one, other] = [await makeAccount(database.db), await makeAccount(database.db)];
-    const [oldest] = await makeJobs(one.accountId, 2);
-    expect(await listJobs(database.db, one.accountId, { before: oldest, limit: 10 })).toEqual([]);
-    expect(await listJobs(database.db, other.accountId, { before: undefined, limit: 10 })).toEqual([]);
   });
 });
 

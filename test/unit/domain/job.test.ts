@@ -8,7 +8,6 @@ import {
   JOB_STATUSES,
   JOB_TRANSITIONS,
   type JobStatus,
-  pollAfterSeconds,
   RUN_STATUSES,
 } from '#domain/job.ts';
 import { wordsOfCheck } from './check-constraints.ts';
@@ -64,20 +63,4 @@ test.each([
 
 test('a run is in progress or has ended', () => {
   expect(RUN_STATUSES).toEqual(['in_progress', ...ENDED_RUN_STATUSES]);
-});
-
-test.each([
-  [-60_000, 1], // the clock of another machine
-  [0, 1],
-  [1, 1],
-  [4000, 1],
-  [4001, 2],
-  [40_000, 10],
-  [116_000, 29],
-  [116_001, 30],
-  [120_000, 30],
-  [86_400_000, 30],
-])('after %d ms of waiting a client is asked back in %d s', (waitedMs, seconds) => {
-  const createdAt = new Date('2026-01-31T12:00:00Z');
-  expect(pollAfterSeconds(createdAt, new Date(createdAt.getTime() + waitedMs))).toBe(seconds);
 });

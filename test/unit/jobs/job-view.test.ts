@@ -67,7 +67,7 @@ test('progress of 0 percent, a next run and the callback are shown', () => {
 test('what a submission asked for is shown, in the words it used', () => {
   const scheduleId = newId('sch', 0);
   const retry = { maxRuns: 1, minDelayMs: 0, factor: 1, maxDelayMs: 0, jitter: 0 };
-  const asked = { priority: -5, timeoutMs: 1, retry, runAt: NOW, expiresAt: NOW, scheduleId };
+  const asked = { priority: -5, timeoutMs: 1, retry, runAt: NOW, expiresAt: NOW, scheduleId, scheduledFor: NOW };
   expect(view({ ...queued, ...asked })).toMatchObject({
     priority: -5,
     timeout_ms: 1,
@@ -75,6 +75,7 @@ test('what a submission asked for is shown, in the words it used', () => {
     run_at: NOW.toISOString(),
     expires_at: NOW.toISOString(),
     schedule_id: scheduleId,
+    scheduled_for: NOW.toISOString(),
   });
   expect(view({ ...queued, retry: { maxRuns: 7 } })).toHaveProperty('retry', { max_runs: 7 });
 });

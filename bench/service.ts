@@ -1,0 +1,53 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import packageJson from '../package.json' with { type: 'json' };
+
+/** The service as `npm start` runs it, in a process of its own, for benchmarks: every role, loopback only. */
+export interface BenchService {
+  readonly process: ChildProcess;
+  readonly url: string;
+  /** Of the account `default`. */
+  readonly key: string;
+  stop(): Promise<void>;
+}
+
+export async function startService(databaseUrl: string, env: NodeJS.ProcessEnv = {}): Promise<BenchService> {
+  const key = `rbk_${randomBytes(24).toString('base64url')}`;
+  const child = fork(new URL('../src/main.ts', import.meta.url), [], {
+    execArgv: packageJson.scripts.start.split(' ').filter((word) => word.startsWith('--')),
+    env: {
+      ...process.env,
+      PORT: '0',
+      HOST: '127.0.0.1',
+      DATABASE_URL: databaseUrl,
+      RINGBACK_SECRET_KEY: randomBytes(32).toString('base64'),
+      RINGBACK_BOOTSTRAP_KEY: key,
+      RINGBACK_DIAGNOSTICS: '1',
+      RINGBACK_EGRESS_ALLOW: '127.0.0.0/8',
+      ...env,
+    },
+    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+  });
+  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  const stop = async () => {
+    child.kill('SIGTERM');
+    await ended;
+  };
+  return { process: child, url: await untilListening(child), key, stop };
+}
+
+function untilListening(service: ChildProcess): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  let head = '';
+  let isListening = false;
+  service.on('exit', (code) => reject(new Error(`the service ended with ${code}`)));
+  service.stdout!.setEncoding('utf8').on('data', (chunk: string) => {
+    if (isListening) return; // what it logs is read all the same, so that it never waits for us
+    head += chunk;
+    const url = /"url":"([^"]+)".*"msg":"listening"/.exec(head)?.[1];
+    if (url === undefined) return;
+    isListening = true;
+    resolve(url);
+  });
+  return promise;
+}

@@ -1,0 +1,50 @@
+import { viewRetry } from '#jobs/job-view.ts';
+import type { ListedSchedule, ScheduleRecord } from '#jobs/schedules.ts';
+
+/** A schedule in a list: without its input and the times to come. */
+export function viewListedSchedule(schedule: ListedSchedule) {
+  return {
+    id: schedule.id,
+    name: schedule.name,
+    cron: schedule.cron,
+    time_zone: schedule.timeZone,
+    overlap: schedule.overlap,
+    misfire: schedule.misfire,
+    paused: schedule.paused,
+    job: viewScheduledJob(schedule),
+    next_fire_at: schedule.nextFireAt,
+    last_fire_at: schedule.lastFireAt,
+    last_job_id: schedule.lastJobId,
+    overlap_skips: schedule.overlapSkips,
+    ...(schedule.lastError && { last_error: schedule.lastError }),
+    created_at: schedule.createdAt,
+    updated_at: schedule.updatedAt,
+  };
+}
+
+/** @param signingSecret shown this once: its callback's endpoint was made with it */
+export function viewSchedule(schedule: ScheduleRecord, nextTimes: readonly Date[], signingSecret?: string) {
+  const { job, ...view } = viewListedSchedule(schedule);
+  const callback = job.callback && { ...job.callback, ...(signingSecret && { signing_secret: signingSecret }) };
+  return {
+    ...view,
+    job: { ...job, input: schedule.input, ...(callback && { callback }) },
+    next_times: [...nextTimes],
+  };
+}
+
+function viewScheduledJob(schedule: ListedSchedule) {
+  const { callbackEndpointId, callbackUrl, callbackEvents } = schedule;
+  return {
+    type: schedule.type,
+    metadata: schedule.metadata,
+    priority: schedule.priority,
+    ...(schedule.timeoutMs !== null && { timeout_ms: schedule.timeoutMs }),
+    ...(schedule.retry && { retry: viewRetry(schedule.retry) }),
+    ...(callbackEndpointId &&
+      callbackUrl &&
+      callbackEvents && {
+        callback: { endpoint_id: callbackEndpointId, url: callbackUrl, events: [...callbackEvents] },
+      }),
+  };
+}
