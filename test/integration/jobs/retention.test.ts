@@ -18,6 +18,7 @@ import {
   newJob,
   runEnd,
 } from '../../support/fixtures.ts';
+import { passHorizon } from '../../support/horizon.ts';
 import { memoryLog } from '../../support/log.ts';
 
 const database = useDatabase();
@@ -126,6 +127,7 @@ describe('a job whose time is over', () => {
   test('is in no list and in no walk', async () => {
     const [, young] = [await oldJob(accountId, 31), await oldJob(accountId, 29)];
     await makeRetention().retention.run();
+    await passHorizon(database.db);
     const filter = {
       types: undefined,
       statuses: undefined,
