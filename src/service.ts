@@ -23,6 +23,7 @@ import { Endings } from '#jobs/endings.ts';
 import { fireSchedules } from '#jobs/fire-schedules.ts';
 import { JobEvents } from '#jobs/job-events.ts';
 import { JobLists } from '#jobs/job-lists.ts';
+import { JobLogs } from '#jobs/job-log.ts';
 import { JobQueries } from '#jobs/job-queries.ts';
 import type { JobTypes } from '#jobs/job-types.ts';
 import { JobWatch } from '#jobs/job-watch.ts';
@@ -135,7 +136,7 @@ async function openParts({ config, log, database }: ServiceDeps) {
     announceDeliveries,
     runningLimits: new RunningLimits({ db, maxRunning: config.accountLimits.maxRunning, onError }),
     endings: new Endings({ db, queues, listeners: { announceDeliveries, announceRuns, dueAt, jobsChanged, ran } }),
-    results: new ResultKeeper(db, config.results),
+    results: new ResultKeeper(db, config.results, onError),
     guard: createGuard({ policy: config.egress, resolve }),
     sender: createSender({ policy: config.egress, resolve, userAgent: `Ringback/${VERSION}` }),
     close: async () => {
@@ -254,12 +255,14 @@ function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts,
   const depth = new QueueDepth({ db, max: config.maxQueued, onError });
   const admission = new Admission({ db, defaults: { perSecond, maxPending }, depth, onError });
   const polls = new PollEstimate({ db, types: shared.types, onError });
+  const jobs = new JobQueries(db, polls);
   return createApp({
     ...shared,
     submitter: new Submitter({ ...parts, ...shared, keys, targets, admission }),
     admission,
-    schedules: new Schedules({ ...parts, ...shared, keys, targets }),
-    jobs: new JobQueries(db, polls),
+    schedules: new Schedules({ ...parts, ...shared, keys, targets, admission }),
+    jobs,
+    logs: new JobLogs(db, jobs),
     lists: new JobLists(db),
     watch: parts.watch,
     polls,

@@ -71,6 +71,7 @@ const ROUTES = [
   'GET /v1/jobs/{id}',
   'GET /v1/jobs/{id}/deliveries',
   'GET /v1/jobs/{id}/events',
+  'GET /v1/jobs/{id}/logs',
   'GET /v1/jobs/{id}/result',
   'GET /v1/jobs/{id}/runs',
   'GET /v1/schedules',
@@ -213,7 +214,7 @@ describe('what the service answers', () => {
     await untilDone(ask, failing.id);
 
     for (const job of [id, sleeping.id, failing.id, 'job_nonsense']) {
-      for (const rest of ['', '/result', '/runs', '/deliveries', '/events']) {
+      for (const rest of ['', '/result', '/logs', '/runs', '/deliveries', '/events']) {
         expectDeclared(await ask('GET', `/v1/jobs/${job}${rest}`), 'get', `/v1/jobs/{id}${rest}`);
       }
       expectDeclared(await ask('POST', `/v1/jobs/${job}/cancel`), 'post', '/v1/jobs/{id}/cancel');

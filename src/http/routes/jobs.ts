@@ -22,13 +22,6 @@ const byId = { params: z.object({ id: idSchema('job') }) };
 
 export function jobRoutes(deps: JobRoutesDeps) {
   const { canceler, jobs, deliveries, publicUrl } = deps;
-  const result = createRoute({
-    method: 'get',
-    path: '/v1/jobs/{id}/result',
-    summary: 'The output itself',
-    request: byId,
-    responses: { 200: json(z.unknown(), 'The output.'), ...problems(400, 404, 409, 410) },
-  });
   const runs = createRoute({
     method: 'get',
     path: '/v1/jobs/{id}/runs',
@@ -56,10 +49,6 @@ export function jobRoutes(deps: JobRoutesDeps) {
   });
 
   return new OpenAPIHono<Env>({ defaultHook: onInvalid })
-    .openapi(result, async (c) => {
-      const found = await jobs.result(c.get('apiKey').accountId, c.req.valid('param').id);
-      return found.ok ? c.json(found.value as never, 200) : problem(c, found);
-    })
     .openapi(runs, async (c) => {
       const found = await jobs.runs(c.get('apiKey').accountId, c.req.valid('param').id);
       if (!found.ok) return problem(c, found);

@@ -105,7 +105,7 @@ describe('a job whose time is over', () => {
     const old = await oldJob(accountId, 31);
     await makeRetention().retention.run();
     const { accountId: other } = await makeAccount(database.db);
-    const queries = new JobQueries(database.db);
+    const queries = new JobQueries(database.db, { after: () => 1 });
     const job = {
       id: old.id,
       type: 'test.old',
