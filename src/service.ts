@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { ApiKeys, ensureBootstrapKey } from '#accounts/api-keys.ts';
 import { Courier } from '#callbacks/courier.ts';
 import { DeliveryQueries } from '#callbacks/delivery-queries.ts';
@@ -47,17 +46,12 @@ import { endPartitions, forgetKeys, makePartitions, rescueDeliveries } from '#ke
 import type { Logger } from './log.ts';
 import { JobChanges } from '#queue/job-changes.ts';
 import { LEASE_MS } from '#queue/leases.ts';
-import { installQueueSchema, openQueues } from '#queue/queues.ts';
+import { openQueues } from '#queue/queues.ts';
 import { Signals } from '#queue/signals.ts';
-import { type Database, isForbidden, isUnavailable, openDatabase } from '#store/database.ts';
-import { migrate } from '#store/migrate.ts';
+import { type Database, isUnavailable, openDatabase } from '#store/database.ts';
 import type { JobRef } from '#store/run-queue.ts';
+import { explainListen, migrateWhenReady } from './start-up.ts';
 import { VERSION } from './version.ts';
-
-/** The service cannot start, for a reason that its operator can mend. */
-export class StartError extends Error {
-  override readonly name = 'StartError';
-}
 
 /** What the configuration leaves to the way the service is started: an embedded database, or one that is given. */
 export interface ServiceDeps {
@@ -282,11 +276,6 @@ function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts,
   });
 }
 
-/** A port that is taken, or may not be used, is for the operator to mend. */
-function explainListen(error: unknown): never {
-  throw new StartError(`cannot listen: ${describe(error)}; set HOST and PORT`, { cause: error });
-}
-
 const READY_TIMEOUT_MS = 2000;
 
 /** Asks the database, but does not wait long for it. */
@@ -301,30 +290,4 @@ async function answers({ sql }: Database): Promise<boolean> {
     ),
     tooLate,
   ]).finally(() => clearTimeout(timer));
-}
-
-const START_PATIENCE_MS = 30_000;
-const START_RETRY_MS = 1000;
-
-/** The database may start a moment after us. */
-async function migrateWhenReady(url: string, log: Logger): Promise<void> {
-  const deadline = Date.now() + START_PATIENCE_MS;
-  for (;;) {
-    try {
-      await migrate(url, () => installQueueSchema(url));
-      return;
-    } catch (error) {
-      if (isForbidden(error)) throw new StartError(`the database refuses us: ${describe(error)}`, { cause: error });
-      if (!isUnavailable(error)) throw error;
-      if (Date.now() > deadline)
-        throw new StartError(`the database cannot be reached: ${describe(error)}`, { cause: error });
-      log.warn({ reason: describe(error) }, 'waiting for the database');
-      await sleep(START_RETRY_MS);
-    }
-  }
-}
-
-/** Without the URL: it holds a password. */
-function describe(error: unknown): string {
-  return error instanceof Error ? error.message || error.name : String(error);
 }
