@@ -130,6 +130,8 @@ test('large-results.md: a file is made, downloaded, resumed and verified', async
   expect(await download(), 'nothing is left to be fetched').toEqual(['verified']);
   await writeFile(file, `x${whole.slice(1)}`);
   await expect(download()).rejects.toThrow('the digest differs');
+});
+
 test('remote-workers.md: a run is claimed, kept and completed as it says', async () => {
   const service = await serviceOf('remote-workers');
   const id = await submit(service, { type: 'report.render', input: { pages: 5 } });
