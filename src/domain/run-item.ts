@@ -1,6 +1,5 @@
 /** A job in the queue: due later, ready to be claimed, or leased by whoever runs it. */
 export const RUN_ITEM_STATES = ['delayed', 'ready', 'leased'] as const;
-export type RunItemState = (typeof RUN_ITEM_STATES)[number];
 
 /**
  * Who holds a lease. A `runner` renews it while its handler works; a `worker` renews it over HTTP; a `backend` answered

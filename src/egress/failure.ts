@@ -87,7 +87,7 @@ const UNREACHABLE: Failure = {
 /** Ended by us: a run that was stopped, a process that ends. */
 export const STOPPED: Failure = {
   outcome: 'interrupted',
-  code: 'stopped',
+  code: 'request_stopped',
   detail: 'The request was stopped before its response was complete.',
 };
 const INVALID_REQUEST: Failure = {

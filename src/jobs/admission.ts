@@ -56,7 +56,10 @@ export class Admission {
     if (limits.perSecond === null && limits.maxPending === null) return undefined;
     return new Promise((resolve, reject) => {
       const waiting = this.#waiting.get(accountId);
-      if (waiting !== undefined) return void waiting.push({ resolve, reject });
+      if (waiting !== undefined) {
+        waiting.push({ resolve, reject });
+        return;
+      }
       this.#waiting.set(accountId, [{ resolve, reject }]);
       // One turn of the event loop: what was parsed together asks together.
       setImmediate(() => void this.#settle(accountId, limits));

@@ -1,5 +1,5 @@
 import type { Logger } from '#log.ts';
-import { type Database, isUnavailable, type Transaction, transaction } from '#store/database.ts';
+import { type Database, isUnavailable, transaction } from '#store/database.ts';
 import { insertJobs, type NewJob } from '#store/jobs.ts';
 import { advanceSchedules, findDueSchedules, lockDueSchedules, type ScheduleRef } from '#store/schedules.ts';
 import { decideFiring, type Fired, withoutJobs } from './decide-firing.ts';

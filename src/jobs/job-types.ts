@@ -1,7 +1,7 @@
 import { nearestNames } from '#domain/nearest.ts';
 import { type Result, refuse } from '#domain/problem.ts';
 import { DEFAULT_RETRY_POLICY, type RetryPolicy } from '#domain/retry.ts';
-import type { AnyJobDefinition, StandardSchema } from './define.ts';
+import type { AnyJobDefinition } from './define.ts';
 import { faultOf } from './job-type-faults.ts';
 
 const DEFAULT_TIMEOUT_MS = 60_000;

@@ -72,7 +72,7 @@ const COUNTED = 10_000;
 export async function queueDepth({ sql }: Database): Promise<number> {
   const [row] = await sql<[{ counted: number; estimated: number }]>`
     SELECT
-      (SELECT count(*)::int FROM (SELECT FROM ringback.run_queue LIMIT ${COUNTED}) AS some) AS counted,
+      (SELECT count(*)::int FROM (SELECT FROM ringback.run_queue LIMIT ${COUNTED}) AS a_few) AS counted,
       coalesce(pg_stat_get_live_tuples('ringback.run_queue'::regclass), 0)::int AS estimated`;
   return row.counted < COUNTED ? row.counted : Math.max(row.counted, row.estimated);
 }

@@ -65,7 +65,8 @@ describe('a service that is killed with work at every stage', { timeout: 120_000
     await expectNoGaps();
     await expectEveryAttemptOnRecord(receiver.requests);
     await expectTraceOfTheKill(second);
-    expect(await database.sql`SELECT name, state FROM pgboss.job`, 'nothing is left in the queues').toHaveLength(0);
+    expect(await database.sql`SELECT name, state FROM pgboss.job`, 'nothing is left to deliver').toHaveLength(0);
+    expect(await database.sql`SELECT job_id, state FROM ringback.run_queue`, 'nothing is left to run').toHaveLength(0);
     await second.stop();
   });
 });
@@ -86,12 +87,22 @@ async function expectEveryJobEndedOnce(ids: readonly string[]): Promise<void> {
 
 async function expectNoGaps(): Promise<void> {
   const events = await database.sql`
-    SELECT job_id, json_agg(sequence ORDER BY sequence) AS sequences, json_agg(type ORDER BY sequence) AS types
-    FROM ringback.events GROUP BY job_id`;
+    SELECT job_id, json_agg(sequence ORDER BY sequence) AS sequences, json_agg(type ORDER BY sequence) AS types,
+      (SELECT count(*)::int FROM ringback.job_runs AS run WHERE run.job_id = event.job_id) AS runs,
+      max((convert_from(body, 'UTF8')::json ->> 'sequence')::int) AS told
+    FROM ringback.events AS event GROUP BY job_id`;
   expect(events).toHaveLength(JOBS);
-  for (const { sequences, types } of events) {
-    expect(sequences).toEqual([1, 2, 3]);
-    expect(types).toEqual(['job.queued', 'job.started', expect.stringMatching(/^job\.(succeeded|failed)$/)]);
+  for (const { sequences, types, runs, told } of events) {
+    // Each run but the last is followed by another, and says so.
+    const retries = Array.from({ length: runs - 1 }, () => 'job.retrying');
+    expect(types).toEqual([
+      'job.queued',
+      'job.started',
+      ...retries,
+      expect.stringMatching(/^job\.(succeeded|failed)$/),
+    ]);
+    expect(sequences).toEqual(types.map((_: string, index: number) => index + 1));
+    expect(told, 'the callback has the number of its event').toBe(sequences.length);
   }
   const numbers = await database.sql`
     SELECT job.id, run_count, json_agg(number ORDER BY number) AS numbers
@@ -132,4 +143,5 @@ async function expectTraceOfTheKill({ logs }: RunningService): Promise<void> {
   expect(trace!.lost).toBeGreaterThan(0);
   expect(trace!.interrupted).toBeGreaterThan(0);
   expect(logs.filter(({ msg }) => msg === 'rescued items of workers that died').length).toBeGreaterThan(0);
+  expect(logs.filter(({ msg }) => msg === 'rescued')).toHaveLength(trace!.lost);
 }

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { existsSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { readConfig, VARIABLES } from '../../src/config.ts';
@@ -26,6 +27,12 @@ test('without any variable everything runs, embedded, for this machine alone', (
     callbackSchedule: DEFAULT_DELIVERY_SCHEDULE,
     callbackTimeoutMs: 15_000,
     runnerConcurrency: 100,
+    runnerThreads: availableParallelism(),
+    cancelGraceMs: 10_000,
+    results: { inlineBytes: 65_536, maxBytes: 104_857_600 },
+    accountLimits: { maxRunning: null, maxPending: null, submissionsPerSecond: null },
+    maxQueued: 1_000_000,
+    retentionDays: 30,
     courierConcurrency: 100,
     maxBodyBytes: 1_048_576,
     shutdownTimeoutMs: 10_000,

@@ -1,9 +1,8 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
-import type { Context } from 'hono';
 import type { AccountId } from '#domain/ids.ts';
 import { isFinal, type JobStatus } from '#domain/job.ts';
 import { type Result, refuse } from '#domain/problem.ts';
-import type { Admission, RateLimit } from '#jobs/admission.ts';
+import type { Admission } from '#jobs/admission.ts';
 import type { IdempotentRequest } from '#jobs/idempotency.ts';
 import type { JobWatch } from '#jobs/job-watch.ts';
 import type { PollEstimate } from '#jobs/poll-estimate.ts';
@@ -16,6 +15,7 @@ import { jsonBody } from '../middleware/json-body.ts';
 import { preferredWait } from '../prefer.ts';
 import { problem, problemBody } from '../problem.ts';
 import { headerParameter, json, preferParameter, problems } from '../schemas/common.ts';
+import { tellLimits } from '../rate-limit.ts';
 import { batchItemSchema, batchResultSchema, batchSchema, jobSchema, submissionSchema } from '../schemas/job.ts';
 import { onInvalid, refusalOfIssues } from '../validation.ts';
 
@@ -128,13 +128,6 @@ function withSecret(body: string, first: string): string {
   if (!first.includes('"signing_secret"')) return body;
   const { callback } = JSON.parse(first) as { callback?: object };
   return JSON.stringify({ ...(JSON.parse(body) as object), ...(callback && { callback }) });
-}
-
-/** What an account with a rate has left of it (draft-ietf-httpapi-ratelimit-headers). */
-function tellLimits(c: Context, limit: RateLimit | undefined): void {
-  if (limit === undefined) return;
-  c.header('ratelimit-policy', `"submissions";q=${Math.max(1, Math.floor(limit.perSecond))};w=1`);
-  c.header('ratelimit', `"submissions";r=${limit.remaining};t=${limit.resetSeconds}`);
 }
 
 function idempotentRequest(header: string | undefined, submission: Submission): Result<IdempotentRequest | undefined> {

@@ -24,10 +24,9 @@ export const newScheduleSchema = z
   .strictObject({
     name: z
       .string()
-      .min(1)
       .max(100)
+      .regex(/\S/, 'must not be blank')
       .refine(storable, UNSTORABLE)
-      .refine((text) => text.trim() !== '', 'must not be blank')
       .openapi({ description: 'No two schedules of an account have the same.', example: 'nightly report' }),
     cron,
     time_zone: timeZone.optional(),

@@ -44,19 +44,19 @@ export interface RemoteWorker {
 
 /** A remote worker in a few lines: claims, heartbeats, reports. Stopped with the test. */
 export function startRemoteWorker(ask: Ask): RemoteWorker {
-  let alive = true;
-  onTestFinished(() => void (alive = false));
+  const life = new AbortController();
+  onTestFinished(() => life.abort());
   void (async () => {
-    while (alive) {
+    while (!life.signal.aborted) {
       const runs = await claimRuns(ask, ['way.remote'], { max: 5, wait_s: 1, lease_s: 5 }).catch(() => []);
       // The service may be killed while it is being told of a run.
-      for (const run of runs) workOff(ask, run, () => alive).catch(() => undefined);
+      for (const run of runs) workOff(ask, run, life.signal).catch(() => undefined);
     }
   })();
-  return { die: () => void (alive = false) };
+  return { die: () => life.abort() };
 }
 
-async function workOff(ask: Ask, run: ClaimedRun, isAlive: () => boolean): Promise<void> {
+async function workOff(ask: Ask, run: ClaimedRun, life: AbortSignal): Promise<void> {
   const input = run.input as WayInput;
   const mode = modeOf(input, run.number);
   await tell(ask, run, 'log', { lines: [{ level: 'info', message: mode }] });
@@ -64,7 +64,7 @@ async function workOff(ask: Ask, run: ClaimedRun, isAlive: () => boolean): Promi
   if (mode === 'profile') return void (await tell(ask, run, 'complete', { output: work(input) }));
   if (mode === 'fail') return void (await tell(ask, run, 'fail', { error: { message: 'on purpose' } }));
   for (;;) {
-    if (!isAlive()) return;
+    if (life.aborted) return;
     const { status, json } = await tell(ask, run, 'heartbeat', { lease_s: 5 });
     if (status !== 200) return; // timed out, or taken over
     if (json.cancel_requested) return void (await tell(ask, run, 'fail', { error: { message: 'stopped' } }));

@@ -32,7 +32,7 @@ export default defineConfig({
         progress(10, mode);
         if (mode === 'fail') throw new Error('on purpose');
         // It listens to nothing: only its thread's end ends it.
-        while (mode === 'hang');
+        if (mode === 'hang') for (;;);
         return profile(input.csv, progress);
       },
     }),

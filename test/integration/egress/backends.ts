@@ -14,7 +14,7 @@ export const MIB = 1024 * 1024;
 export const never = new AbortController().signal;
 
 /** The failure of what was ended from here. */
-export const STOPPED = { outcome: 'interrupted', code: 'stopped' };
+export const STOPPED = { outcome: 'interrupted', code: 'request_stopped' };
 
 export function makeClient(options: Partial<BackendClientOptions> = {}): BackendClient {
   const client = createBackendClient({ userAgent: 'Ringback/test', ...options });

@@ -16,7 +16,10 @@ function admission(defaults: Partial<SubmissionLimits> = {}, maxQueued = 1_000_0
     throw error;
   };
   const depth = new QueueDepth({ db: database.db, max: maxQueued, onError });
-  return { depth, ...gate(new Admission({ db: database.db, defaults: { ...NO_LIMITS, ...defaults }, depth, onError })) };
+  return {
+    depth,
+    ...gate(new Admission({ db: database.db, defaults: { ...NO_LIMITS, ...defaults }, depth, onError })),
+  };
 }
 
 function gate(made: Admission) {
@@ -87,7 +90,11 @@ describe('jobs that have not ended', () => {
     const running = await claimRun(database.db, await insertJob(database.db, accountId));
     expect(await ask(accountId, 2)).toEqual(['ok', 'too_many_jobs']);
     await insertJob(database.db, accountId);
-    expect(await made.admit(accountId)).toMatchObject({ code: 'too_many_jobs', retryAfter: 5, extra: { max_pending: 3 } });
+    expect(await made.admit(accountId)).toMatchObject({
+      code: 'too_many_jobs',
+      retryAfter: 5,
+      extra: { max_pending: 3 },
+    });
     await endRuns(database.sql, [runEnd(running)]);
     expect(await ask(accountId, 1)).toEqual(['ok']);
   });

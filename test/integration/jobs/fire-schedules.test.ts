@@ -328,7 +328,7 @@ describe('a schedule that cannot make a job', () => {
     const { accountId } = await makeAccount(database.db);
     const schedule = await makeSchedule(database, accountId, MADE);
     const changed = { ...numbered, input: z.strictObject({ n: z.string() }) };
-    await makeKeeper(database, [changed as never]).fire(NOON);
+    await makeKeeper(database, [changed]).fire(NOON);
     expect(await stored(schedule)).toMatchObject({
       lastError: { code: 'invalid_input', message: expect.stringMatching(/\/job\/input\/n .*string/) },
       nextFireAt: later(NOON, HOUR),

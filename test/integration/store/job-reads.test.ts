@@ -1,18 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import type { AccountId, JobId } from '#domain/ids.ts';
 import { findJob, listRuns } from '#store/job-reads.ts';
-import { endRuns, insertJobs } from '#store/jobs.ts';
+import { endRuns } from '#store/jobs.ts';
 import { useDatabase } from '../../support/database.ts';
 import { claimRun, insertJob, makeAccount, newJob, runEnd } from '../../support/fixtures.ts';
 
 const database = useDatabase();
-
-async function makeJobs(accountId: AccountId, count: number): Promise<JobId[]> {
-  const start = Date.parse('2026-01-01T00:00:00Z');
-  const jobs = Array.from({ length: count }, (_, n) => newJob(accountId, { createdAt: new Date(start + n) }));
-  await insertJobs(database.sql, jobs.toReversed());
-  return jobs.map(({ id }) => id);
-}
 
 describe('finding a job', () => {
   test('finds it as its row has it, without its input', async () => {
