@@ -1,6 +1,8 @@
+import type { Context } from 'hono';
 import { type Fault, type Result, refuse } from '#domain/problem.ts';
 import { isContentType } from '#jobs/handler.ts';
 import type { IncomingResult } from '#jobs/run-uploads.ts';
+import type { Env } from './env.ts';
 
 const SHA_256 = /^sha-256 *= *:([A-Za-z0-9+/]{43}=): *(?:;.*)?$/;
 
@@ -36,18 +38,35 @@ export function incomingResult(request: Request): Result<IncomingResult> {
     return refuse('invalid_body', faults.map(({ path, message }) => `${path} ${message}`).join('; '), { faults });
   const length = headers.get('content-length');
   const bytes = length === null ? undefined : Number(length);
-  return { ok: true, value: { contentType, body: request.body ?? [], bytes, sha256 } };
+  return { ok: true, value: { contentType, body: piecesOf(request), bytes, sha256 } };
 }
 
 /**
- * Reads on what is left of a body, so that a client that sends before it reads gets the answer and not a broken connection.
- * Not when it was too large: that would be a way to keep us busy.
+ * The body, which nobody touches before it is wanted. Who stops in the middle leaves the rest to be read away: a stream that
+ * is canceled would stay paused, and the server cut its connection half a second later, in the middle of the next request.
  */
-export async function readAway({ body }: Request, answer: Result<unknown>, maxBytes: number): Promise<void> {
-  if (!answer.ok && answer.code === 'result_too_large') return;
+async function* piecesOf({ body }: Request): AsyncIterable<Uint8Array> {
+  if (body !== null) yield* body.values({ preventCancel: true });
+}
+
+/** Beyond what a result may have. */
+const MAX_TOO_LARGE_BYTES = 16 * 1024 * 1024;
+
+/**
+ * Reads what is left of a body, so that a client that sends before it reads gets the answer and not a broken connection.
+ * Not of one that said itself how much too large it is: it is told at once, and its connection is closed.
+ */
+export async function readAway(c: Context<Env>, answer: Result<unknown>, maxBytes: number): Promise<void> {
+  const { raw } = c.req;
+  const isTooLarge = !answer.ok && answer.code === 'result_too_large';
+  if (isTooLarge && raw.headers.has('content-length')) {
+    c.header('connection', 'close');
+    return;
+  }
+  const most = isTooLarge ? MAX_TOO_LARGE_BYTES : maxBytes;
   let bytes = 0;
   try {
-    for await (const piece of body ?? []) if ((bytes += piece.length) > maxBytes) return;
+    for await (const piece of piecesOf(raw)) if ((bytes += piece.length) > most) return;
   } catch {
     // It broke off.
   }

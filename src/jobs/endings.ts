@@ -53,6 +53,8 @@ export class Endings {
   /** Jobs, runs, events, deliveries and the queue; with deliveries, the items that stand for them. */
   async #commit(endings: readonly Ending[]): Promise<ReadonlySet<Ending> | undefined> {
     const ends = endings.map(({ end }) => end);
+    // Two ends of one job, told at once from outside: only one can be written, and each must know whether it was. Alone.
+    if (new Set(ends.map(({ jobId }) => jobId)).size < ends.length) throw new FenceRefused();
     const items = ends.flatMap(firstAttempt);
     if (items.length === 0) {
       const ended = await endRuns(this.#db.sql, ends);

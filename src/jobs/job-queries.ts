@@ -6,6 +6,7 @@ import { findJob, listRuns, type RunRecord } from '#store/job-reads.ts';
 import type { JobRecord } from '#store/jobs.ts';
 import { type JobResult, openResult } from './job-results.ts';
 import type { PollEstimate } from './poll-estimate.ts';
+import { refuseMissing } from './missing-job.ts';
 
 export type { RunRecord };
 export type CurrentRun = Pick<RunRecord, 'id' | 'number' | 'startedAt' | 'workerId'>;
@@ -22,7 +23,7 @@ export class JobQueries {
 
   async find(accountId: AccountId, id: JobId): Promise<Result<JobRecord>> {
     const job = await findJob(this.#db, accountId, id);
-    return job === undefined ? refuse('job_not_found', `There is no job ${id}.`) : { ok: true, value: job };
+    return job === undefined ? refuseMissing(this.#db, accountId, id) : { ok: true, value: job };
   }
 
   /** The result itself, still to be read. Refuses while there is none yet, and when there will be none. */

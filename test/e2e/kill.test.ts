@@ -65,8 +65,8 @@ describe('a service that is killed with work at every stage', { timeout: 120_000
     await expectNoGaps();
     await expectEveryAttemptOnRecord(receiver.requests);
     await expectTraceOfTheKill(second);
-    expect(await database.sql`SELECT name, state FROM pgboss.job`, 'no delivery is left').toHaveLength(0);
-    expect(await database.sql`SELECT job_id FROM ringback.run_queue`, 'no run is left').toHaveLength(0);
+    expect(await database.sql`SELECT name, state FROM pgboss.job`, 'nothing is left to deliver').toHaveLength(0);
+    expect(await database.sql`SELECT job_id, state FROM ringback.run_queue`, 'nothing is left to run').toHaveLength(0);
     await second.stop();
   });
 });
@@ -87,26 +87,29 @@ async function expectEveryJobEndedOnce(ids: readonly string[]): Promise<void> {
 
 async function expectNoGaps(): Promise<void> {
   const events = await database.sql`
-    SELECT job_id, json_agg(sequence ORDER BY sequence) AS sequences, json_agg(type ORDER BY sequence) AS types
-    FROM ringback.events GROUP BY job_id`;
+    SELECT job_id, json_agg(sequence ORDER BY sequence) AS sequences, json_agg(type ORDER BY sequence) AS types,
+      (SELECT count(*)::int FROM ringback.job_runs AS run WHERE run.job_id = event.job_id) AS runs,
+      max((convert_from(body, 'UTF8')::json ->> 'sequence')::int) AS told
+    FROM ringback.events AS event GROUP BY job_id`;
   expect(events).toHaveLength(JOBS);
-  const runs = await database.sql`
+  for (const { sequences, types, runs, told } of events) {
+    // Each run but the last is followed by another, and says so.
+    const retries = Array.from({ length: runs - 1 }, () => 'job.retrying');
+    expect(types).toEqual([
+      'job.queued',
+      'job.started',
+      ...retries,
+      expect.stringMatching(/^job\.(succeeded|failed)$/),
+    ]);
+    expect(sequences).toEqual(types.map((_: string, index: number) => index + 1));
+    expect(told, 'the callback has the number of its event').toBe(sequences.length);
+  }
+  const numbers = await database.sql`
     SELECT job.id, run_count, json_agg(number ORDER BY number) AS numbers
     FROM ringback.jobs AS job JOIN ringback.job_runs AS run ON run.job_id = job.id GROUP BY job.id, run_count`;
-  const runCounts = new Map<string, number>(runs.map(({ id, run_count: count }) => [id, count]));
-  for (const { run_count: count, numbers } of runs) expect(numbers).toEqual(upTo(count));
-
-  for (const { job_id: id, sequences, types } of events) {
-    // Each run but the last was followed by another, and said so.
-    const retries = Array.from({ length: runCounts.get(id)! - 1 }, () => 'job.retrying');
-    const end = expect.stringMatching(/^job\.(succeeded|failed)$/) as unknown;
-    expect(types).toEqual(['job.queued', 'job.started', ...retries, end]);
-    expect(sequences).toEqual(upTo(retries.length + 3));
+  for (const { run_count: runs, numbers: seen } of numbers) {
+    expect(seen).toEqual(Array.from({ length: runs }, (_, index) => index + 1));
   }
-}
-
-function upTo(last: number): number[] {
-  return Array.from({ length: last }, (_, index) => index + 1);
 }
 
 /** By webhook-id and webhook-timestamp; what the killed courier could not write down is `interrupted`. */
@@ -140,4 +143,5 @@ async function expectTraceOfTheKill({ logs }: RunningService): Promise<void> {
   expect(trace!.lost).toBeGreaterThan(0);
   expect(trace!.interrupted).toBeGreaterThan(0);
   expect(logs.filter(({ msg }) => msg === 'rescued items of workers that died').length).toBeGreaterThan(0);
+  expect(logs.filter(({ msg }) => msg === 'rescued')).toHaveLength(trace!.lost);
 }

@@ -1,13 +1,12 @@
 import { request as httpRequest, Agent } from 'node:http';
 import { text } from 'node:stream/consumers';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
 import { startReceiver } from '../support/receiver.ts';
 import { client, submit, untilDone } from './support/api.ts';
 import { startHeldReceiver } from './support/held-receiver.ts';
-import { type Environment, type MainProcess, serviceEnv, spawnMain } from './support/main-process.ts';
+import { type Environment, JOB_SIDE, type MainProcess, serviceEnv, spawnMain } from './support/main-process.ts';
 import { openSocket } from './support/raw-http.ts';
 
 const database = useDatabase();
@@ -124,7 +123,7 @@ describe('a service that is told to stop', { timeout: 60_000 }, () => {
   it('does not wait for a handler that does not listen', async () => {
     const { main, ask } = await start({
       RINGBACK_SHUTDOWN_TIMEOUT_MS: '300',
-      RINGBACK_CONFIG: fileURLToPath(new URL('./support/stubborn.config.ts', import.meta.url)),
+      RINGBACK_CONFIG: JOB_SIDE,
     });
     const { id } = await submit(ask, { type: 'stubborn.wait', input: { ms: 50_000 } });
     await untilStarted(id);

@@ -27,14 +27,14 @@ export function jobRoutes(deps: JobRoutesDeps) {
     path: '/v1/jobs/{id}/runs',
     summary: 'The tries at executing a job',
     request: byId,
-    responses: { 200: json(z.object({ items: z.array(runSchema) }), 'In their order.'), ...problems(400, 404) },
+    responses: { 200: json(z.object({ items: z.array(runSchema) }), 'In their order.'), ...problems(400, 404, 410) },
   });
   const listDeliveries = createRoute({
     method: 'get',
     path: '/v1/jobs/{id}/deliveries',
     summary: 'The callbacks of a job',
     request: byId,
-    responses: { 200: json(z.object({ items: z.array(deliverySchema) }), 'Oldest first.'), ...problems(400, 404) },
+    responses: { 200: json(z.object({ items: z.array(deliverySchema) }), 'Oldest first.'), ...problems(400, 404, 410) },
   });
 
   const cancel = createRoute({
@@ -45,7 +45,7 @@ export function jobRoutes(deps: JobRoutesDeps) {
       'One that waits is canceled at once; one that runs is told to stop, and is canceled within a grace. One that is over ' +
       'stays as it is. May be asked again.',
     request: byId,
-    responses: { 200: json(jobSchema, 'The job as it is then.'), ...problems(400, 404) },
+    responses: { 200: json(jobSchema, 'The job as it is then.'), ...problems(400, 404, 410) },
   });
 
   return new OpenAPIHono<Env>({ defaultHook: onInvalid })

@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
 import { eventually } from '../../support/eventually.ts';
-import type { Ask } from './api.ts';
+import { type Ask, submit } from './api.ts';
 
 /** A run as a worker is given it. */
 export interface ClaimedRun {
@@ -28,6 +28,15 @@ export function claimRun(ask: Ask, type: string, wish: object = {}): Promise<Cla
     if (run === undefined) throw new Error(`no run of ${type} to claim`);
     return run;
   }, 30_000);
+}
+
+/** A job of the type `test.raw`, unless told otherwise, and the run of it: the only one of its type that waits. */
+export async function beginRun(ask: Ask, submission: object, wish: object): Promise<ClaimedRun> {
+  const wanted = { type: 'test.raw', input: { a: 1 }, ...submission };
+  const { id } = await submit(ask, wanted);
+  const run = await claimRun(ask, wanted.type, wish);
+  expect(run.job.id).toBe(id);
+  return run;
 }
 
 /** Tells something about a run. */

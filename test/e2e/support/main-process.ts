@@ -9,6 +9,9 @@ import type { LogLine } from '../../support/log.ts';
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 
+/** For `RINGBACK_CONFIG`: job types that behave as the diagnostic ones do not. */
+export const JOB_SIDE = fileURLToPath(new URL('job-side.config.ts', import.meta.url));
+
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 export interface Exit {
