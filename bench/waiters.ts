@@ -1,4 +1,4 @@
-import { type ChildProcess, fork } from 'node:child_process';
+import { fork } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -46,16 +46,28 @@ async function makeJobs(at: BenchService): Promise<string[]> {
   return jobs;
 }
 
-/** All clients ask; resolves when the service has them all. */
-async function startWaiting(clients: ChildProcess, order: WaitOrder, told: Map<string, number>): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
+/** PostgreSQL's counts are whole once a session has been idle for ten seconds. */
+const SETTLE_MS = 12_000;
+
+/** All clients ask, and wait until `work` is done: less than the minute after which they would ask again. */
+async function whileWaiting<T>({ here, told }: Scene, jobs: readonly string[], work: () => Promise<T>): Promise<T> {
+  const clients = fork(new URL('waiting-clients.ts', import.meta.url), [], {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  });
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  clients.on('exit', (code) => reject(new Error(`the clients ended with ${code}`)));
   clients.on('message', (message: WaitMessage) => {
     if (message.kind === 'asked') resolve();
     else told.set(message.job, message.at - message.finishedAt);
   });
+  const order: WaitOrder = { origin: here.url, key: here.key, jobs };
   clients.send(order);
-  await promise;
-  await pause(3000);
+  try {
+    await promise;
+    return await work();
+  } finally {
+    clients.disconnect();
+  }
 }
 
 async function measureIdle({ sql, here, there }: Scene): Promise<{ statements: number; cpuMs: number }> {
@@ -115,38 +127,35 @@ function printTimes(name: string, times: readonly number[]): void {
   print(name, `p50 ${at(0.5)} ms, p99 ${at(0.99)} ms, longest ${times.at(-1)} ms`);
 }
 
-async function measure(scene: Scene, clients: ChildProcess): Promise<void> {
-  const { here, there, told } = scene;
+async function measure(scene: Scene): Promise<void> {
+  const { here, there } = scene;
   const jobs = await makeJobs(here);
-  await pause(2000);
+  await pause(SETTLE_MS);
   const without = await measureIdle(scene);
   const rss = rssMiB(here.process.pid!);
-  await startWaiting(clients, { origin: here.url, key: here.key, jobs }, told);
-  const idle = await measureIdle(scene);
-  const idleOf = ({ statements, cpuMs }: typeof idle) =>
+  const idle = await whileWaiting(scene, jobs, async () => {
+    await pause(SETTLE_MS);
+    return { ...(await measureIdle(scene)), rss: rssMiB(here.process.pid!) };
+  });
+  const idleOf = ({ statements, cpuMs }: Pick<typeof idle, 'statements' | 'cpuMs'>) =>
     `${statements.toFixed(1)} transactions/s, ${cpuMs.toFixed(1)} ms of CPU/s`;
   print('idle, nobody waits', idleOf(without));
   print(`idle, ${WAITERS} wait`, idleOf(idle));
-  print('memory of a waiter', `${((1024 * (rssMiB(here.process.pid!) - rss)) / WAITERS).toFixed(1)} KiB`);
-  const [first, second, rest] = [
-    jobs.slice(0, ONE_BY_ONE),
-    jobs.slice(ONE_BY_ONE, 2 * ONE_BY_ONE),
-    jobs.slice(2 * ONE_BY_ONE),
-  ];
-  printTimes('told, one ends in the same process', await measureWakes(here, first, scene, 1));
-  printTimes('told, one ends in another process', await measureWakes(there, second, scene, 1));
-  printTimes(
-    `told, ${rest.length} end in another process, ${AT_ONCE} at a time`,
-    await measureWakes(there, rest, scene, AT_ONCE),
-  );
+  print('memory of a waiter, its connection included', `${((1024 * (idle.rss - rss)) / WAITERS).toFixed(1)} KiB`);
+  const [first, second] = [jobs.slice(0, ONE_BY_ONE), jobs.slice(ONE_BY_ONE, 2 * ONE_BY_ONE)];
+  const rest = jobs.slice(2 * ONE_BY_ONE);
+  await whileWaiting(scene, jobs, async () => {
+    await pause(3000);
+    printTimes('told, one ends in the same process', await measureWakes(here, first, scene, 1));
+    printTimes('told, one ends in another process', await measureWakes(there, second, scene, 1));
+    const times = await measureWakes(there, rest, scene, AT_ONCE);
+    printTimes(`told, ${rest.length} end in another process, ${AT_ONCE} at a time`, times);
+  });
 }
 
 async function main(): Promise<void> {
   const dataDir = await mkdtemp(join(tmpdir(), 'ringback-bench-'));
   const server = await startEmbeddedPostgres({ dataDir });
-  const clients = fork(new URL('waiting-clients.ts', import.meta.url), [], {
-    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-  });
   const here = await startService(server.url);
   const there = await startService(server.url);
   const sql = postgres(server.url, { max: 1, onnotice: () => undefined });
@@ -154,9 +163,8 @@ async function main(): Promise<void> {
     console.log(
       `${cpus().length} cores, Node ${process.version}, ${WAITERS} clients, each on a connection of its own\n`,
     );
-    await measure({ sql, here, there, told: new Map() }, clients);
+    await measure({ sql, here, there, told: new Map() });
   } finally {
-    clients.disconnect();
     await Promise.all([here.stop(), there.stop(), sql.end()]);
     await server.stop();
     await rm(dataDir, { recursive: true, force: true });
