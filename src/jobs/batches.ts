@@ -1,6 +1,11 @@
-/** As long as one turn of the event loop and a little more: what is asked for by many who were told the same at once. */
-const GATHER_MS = 1;
-const MAX_ASKED = 500;
+export interface BatchesOptions<Question, Answer> {
+  /** Answers in the order of the questions; throwing fails them all. */
+  readonly answer: (questions: readonly Question[]) => Promise<readonly Answer[]>;
+  /** Questions of one batch at most. */
+  readonly maxQuestions: number;
+  /** Batches under way at once; while they are, newcomers gather for the next. */
+  readonly maxBatches: number;
+}
 
 interface Asked<Question, Answer> {
   readonly question: Question;
@@ -8,15 +13,15 @@ interface Asked<Question, Answer> {
   readonly reject: (error: unknown) => void;
 }
 
-/** Questions that come together are answered together. */
+/** Questions that come together are answered together. One that comes alone waits for the event loop's turn and no longer. */
 export class Batches<Question, Answer> {
-  readonly #answer: (questions: readonly Question[]) => Promise<readonly Answer[]>;
+  readonly #options: BatchesOptions<Question, Answer>;
   #asked: Asked<Question, Answer>[] = [];
+  #batches = 0;
   #isDue = false;
 
-  /** @param answer answers in the order of the questions; throwing fails them all */
-  constructor(answer: (questions: readonly Question[]) => Promise<readonly Answer[]>) {
-    this.#answer = answer;
+  constructor(options: BatchesOptions<Question, Answer>) {
+    this.#options = options;
   }
 
   add(question: Question): Promise<Answer> {
@@ -27,18 +32,22 @@ export class Batches<Question, Answer> {
   }
 
   #schedule(): void {
-    if (this.#isDue || this.#asked.length === 0) return;
+    if (this.#isDue || this.#asked.length === 0 || this.#batches >= this.#options.maxBatches) return;
     this.#isDue = true;
-    setTimeout(() => {
+    setImmediate(() => {
       this.#isDue = false;
-      void this.#settle(this.#asked.splice(0, MAX_ASKED));
+      this.#batches += 1;
+      void this.#settle(this.#asked.splice(0, this.#options.maxQuestions)).then(() => {
+        this.#batches -= 1;
+        this.#schedule();
+      });
       this.#schedule();
-    }, GATHER_MS);
+    });
   }
 
   async #settle(asked: ReadonlyArray<Asked<Question, Answer>>): Promise<void> {
     try {
-      const answers = await this.#answer(asked.map(({ question }) => question));
+      const answers = await this.#options.answer(asked.map(({ question }) => question));
       for (const [index, { resolve }] of asked.entries()) resolve(answers[index]!);
     } catch (error) {
       for (const { reject } of asked) reject(error);

@@ -35,7 +35,7 @@ export class JobEvents {
 
   constructor(deps: JobEventsDeps) {
     this.#deps = deps;
-    this.#reads = new Batches((wanted) => readPages(deps.db, wanted));
+    this.#reads = new Batches({ answer: (wanted) => readPages(deps.db, wanted), maxQuestions: 500, maxBatches: 2 });
   }
 
   /** Those on record after that sequence, in their order. */
