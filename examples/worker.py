@@ -278,9 +278,10 @@ class Worker:
                 return run.end("result", file=result)
             return run.end("complete", body)
         except Refused as refused:
-            if refused.status != 413:
+            # What does not fit the type's promise has failed the run already; other refusals leave it to be failed.
+            if refused.code == "invalid_output" or refused.status not in (413, 422):
                 raise
-            return run.end("fail", failure("result_too_large", refused, retryable=False))
+            return run.end("fail", failure("result_refused", refused, retryable=False))
 
 
 def to_json(body):

@@ -96,19 +96,33 @@ export class RunReports {
       return this.#end(held, { kind: 'succeeded', outputText: checked.text, result: null }, ['succeeded']);
     const body = Buffer.from(checked.text);
     const incoming = { contentType: 'application/json', body: [body], bytes: body.length, sha256: null };
-    return this.completeWith(run, incoming, signal);
+    return this.#completeWith(run, incoming, signal);
   }
 
-  /** Ends the run well, with a result of any size and content type: the upload is the completion. */
-  async completeWith(run: RunRef, incoming: IncomingResult, signal: AbortSignal): Promise<Result<EndedRun>> {
+  /**
+   * Ends the run well, with a result of any size and content type: the upload is the completion. Not for a type that
+   * promises what its output looks like: that cannot be checked as it passes by.
+   */
+  async upload(run: RunRef, incoming: IncomingResult, signal: AbortSignal): Promise<Result<EndedRun>> {
+    const { db, types } = this.#deps;
+    const held = await this.#find(run);
+    if (held === undefined) return lookUpEnded(db, run, ['succeeded']);
+    if (types.get(held.type)?.output === undefined) return this.#completeWith(run, incoming, signal);
+    return refuse('invalid_body', `${held.type} has a schema for its output: complete the run with the output itself.`);
+  }
+
+  async #completeWith(run: RunRef, incoming: IncomingResult, signal: AbortSignal): Promise<Result<EndedRun>> {
     const stored = await this.#uploads.store(run, incoming, signal);
     if (stored?.ok === false) return stored;
-    const held = stored && (await this.#find(run));
+    if (stored === undefined) return lookUpEnded(this.#deps.db, run, ['succeeded']);
+    const { value: result } = stored;
+    const held = await this.#find(run);
     const ended =
       held === undefined
         ? await lookUpEnded(this.#deps.db, run, ['succeeded'])
-        : await this.#end(held, { kind: 'succeeded', outputText: null, result: stored!.value }, ['succeeded']);
-    if (!ended.ok && stored !== undefined) await this.#uploads.abandon({ ...run, uploadId: stored.value.uploadId });
+        : await this.#end(held, { kind: 'succeeded', outputText: null, result }, ['succeeded']);
+    // Whatever ended the run in the meantime: what is not the job's result is not wanted.
+    if (held === undefined || !ended.ok) await this.#uploads.abandon({ ...run, uploadId: result.uploadId });
     return ended;
   }
 

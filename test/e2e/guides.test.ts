@@ -1,5 +1,9 @@
 import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { text as readText } from 'node:stream/consumers';
 import { readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
@@ -30,13 +34,13 @@ function bodyOf(curl: string): unknown {
 }
 
 /** A service whose ringback.config.ts is the guide's. */
-async function serviceOf(guide: string): Promise<RunningService> {
+async function serviceOf(guide: string, change = (config: string) => config): Promise<RunningService> {
   // Inside the package, as only there `ringback` is known; and not where Git or the linter look.
   await mkdir(join(ROOT, '.ringback'), { recursive: true });
   const folder = await mkdtemp(join(ROOT, '.ringback', 'guide-'));
   onTestFinished(() => rm(folder, { recursive: true, force: true }));
   const file = join(folder, 'ringback.config.ts');
-  await writeFile(file, block(guide, 'ts'));
+  await writeFile(file, change(block(guide, 'ts')));
   return startService({ databaseUrl: database.url, env: { RINGBACK_CONFIG: file } });
 }
 
@@ -125,4 +129,58 @@ test('large-results.md: a file is made, downloaded, resumed and verified', async
   expect(await download(), 'nothing is left to be fetched').toEqual(['verified']);
   await writeFile(file, `x${whole.slice(1)}`);
   await expect(download()).rejects.toThrow('the digest differs');
+});
+
+test('remote-workers.md: a run is claimed, kept and completed as it says', async () => {
+  const service = await serviceOf('remote-workers');
+  const id = await submit(service, { type: 'report.render', input: { pages: 5 } });
+  const [claim, heartbeat, complete] = [0, 1, 2].map((index) => bodyOf(block('remote-workers', 'sh', index)));
+  const claimed = await service.request('POST', '/v1/worker/claims', claim);
+  expect(claimed.status, claimed.text).toBe(200);
+  const [run] = claimed.json.runs;
+  expect(run).toMatchObject({ job: { id }, input: { pages: 5 }, number: 1, heartbeat_after_s: 9.99 });
+  const path = `/v1/worker/runs/${run.handle}`;
+  const kept = await service.request('POST', `${path}/heartbeat`, heartbeat);
+  expect(kept.json).toMatchObject({ cancel_requested: false });
+  expect((await service.request('GET', `/v1/jobs/${id}`)).json.progress).toEqual({
+    percent: 40,
+    message: 'page 2 of 5',
+  });
+  expect((await service.request('POST', `${path}/complete`, complete)).status).toBe(200);
+  expect(await endOf(service, id)).toMatchObject({ status: 'succeeded', output: { pages: 5 } });
+  expect((await service.request('POST', `${path}/complete`, complete)).status, 'told again').toBe(200);
+});
+
+test('http-back-end.md: the back end is called, or tells the end later', async () => {
+  const calls: Array<{ headers: IncomingHttpHeaders; body: string; response: ServerResponse }> = [];
+  const server = createServer((request, response) => {
+    void readText(request).then((body) => calls.push({ headers: request.headers, body, response }));
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  onTestFinished(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  const service = await serviceOf('http-back-end', (config) => config.replace('localhost:8080', `127.0.0.1:${port}`));
+  const next = () => eventually(() => calls.shift() ?? expect.unreachable('no call'));
+
+  const atOnce = await submit(service, { type: 'invoice.print', input: { order: '17' } });
+  const first = await next();
+  expect(JSON.parse(first.body)).toEqual({ order: '17' });
+  expect(first.headers).toMatchObject({ authorization: 'Bearer the-back-end-s-own', 'idempotency-key': atOnce });
+  expect(first.headers).toMatchObject({ 'ringback-job-id': atOnce, 'ringback-run-number': '1' });
+  first.response.writeHead(200, { 'content-type': 'application/json' }).end('{"invoice":"A-17"}');
+  expect(await endOf(service, atOnce)).toMatchObject({ status: 'succeeded', output: { invoice: 'A-17' } });
+
+  const later = await submit(service, { type: 'invoice.print', input: { order: '18' } });
+  const second = await next();
+  second.response.writeHead(202).end();
+  const told = await fetch(String(second.headers['ringback-completion-url']), {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(bodyOf(block('http-back-end', 'sh'))),
+  });
+  expect(told.status).toBe(204);
+  expect(await endOf(service, later)).toMatchObject({ status: 'succeeded', output: { invoice: 'A-17' } });
 });

@@ -219,12 +219,6 @@ describe('what the service answers', () => {
       }
       expectDeclared(await ask('POST', `/v1/jobs/${job}/cancel`), 'post', '/v1/jobs/{id}/cancel');
     }
-    const items = [{ type: 'ringback.echo', run_at: '2100-01-01T00:00:00Z' }, { type: 'ringback.ecko' }, 7];
-    expectDeclared(await ask('POST', '/v1/jobs/batch', { items }), 'post', '/v1/jobs/batch');
-    expectDeclared(await ask('POST', '/v1/jobs/batch', { items: [] }), 'post', '/v1/jobs/batch');
-    for (const job of [id, sleeping.id, 'job_nonsense']) {
-      expectDeclared(await ask('POST', `/v1/jobs/${job}/cancel`), 'post', '/v1/jobs/{id}/cancel');
-    }
     const [delivery] = (await ask('GET', `/v1/jobs/${id}/deliveries`)).json.items;
     for (const rest of ['', '/attempts']) {
       expectDeclared(await ask('GET', `/v1/deliveries/${delivery.id}${rest}`), 'get', `/v1/deliveries/{id}${rest}`);

@@ -6,7 +6,7 @@ import { eventually } from '../support/eventually.ts';
 import { makeAccount } from '../support/fixtures.ts';
 import { type Answer, client, submit, untilDone } from './support/api.ts';
 import { claimRun, type ClaimedRun, endsOf, tell } from './support/claims.ts';
-import { serviceEnv, useService } from './support/main-process.ts';
+import { JOB_SIDE, serviceEnv, useService } from './support/main-process.ts';
 import { expectProblem } from './support/problem.ts';
 import { type RawAnswer, sendRaw } from './support/raw-http.ts';
 
@@ -15,7 +15,7 @@ const key = 'rbk_for-problems';
 const service = useService(() =>
   serviceEnv(database.url, {
     RINGBACK_BOOTSTRAP_KEY: key,
-    RINGBACK_CONFIG: 'test/e2e/support/problems.config.ts',
+    RINGBACK_CONFIG: JOB_SIDE,
     RINGBACK_MAX_RESULT_BYTES: '2048',
   }),
 );
@@ -82,7 +82,7 @@ const PROVOKED: Record<ProblemCode, Provoked | { readonly elsewhere: string }> =
   run_superseded: { by: () => heartbeatAfterLoss(), saying: /lease ran out/ },
   schedule_name_taken: { by: () => makeTwice({ name: 'twice', cron: '@yearly', job: echo }), saying: /"twice"/ },
   no_result: { by: () => resultOfFailed(), saying: /failed/ },
-  job_expired: { elsewhere: 'the tests of retention have jobs that are kept no longer' },
+  job_expired: { elsewhere: 'integration/jobs/retention.test.ts lets jobs go' },
   body_too_large: {
     by: () => ask('POST', '/v1/jobs', { ...echo, input: 'x'.repeat(1_048_576) }),
     saying: /1048576 bytes/,

@@ -178,6 +178,13 @@ describe('an upload', { timeout: 60_000 }, () => {
     expect((await put(run, bytes(10, 'x'))).status).toBe(200);
   });
 
+  it('does not get around what the type promises', async () => {
+    const run = await beginRun(ask, { type: 'test.typed' }, {});
+    const refused = await put(run, Buffer.from('{"sum":"x"}'), { 'content-type': 'application/json' });
+    expect(expectProblem(refused, 'invalid_body').detail).toContain('test.typed has a schema');
+    expect((await tell(ask, run, 'complete', { output: { sum: 1 } })).status).toBe(200);
+  });
+
   it('that breaks off leaves nothing, and the run goes on', async () => {
     const run = await begin();
     const socket = await startUpload(run, 1_000_000, bytes(600_000, 'a'));

@@ -72,7 +72,7 @@ export function completionRoutes({ completions, maxBodyBytes, maxResultBytes }: 
   app.openapi(result, async (c) => {
     const { raw } = c.req;
     const incoming = incomingResult(raw);
-    const stored = incoming.ok ? await reports.completeWith(c.get('completion'), incoming.value, raw.signal) : incoming;
+    const stored = incoming.ok ? await reports.upload(c.get('completion'), incoming.value, raw.signal) : incoming;
     await readAway(c, stored, maxResultBytes);
     return stored.ok ? c.body(null, 204) : problem(c, stored);
   });

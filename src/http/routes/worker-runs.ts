@@ -128,9 +128,7 @@ function endRoutes({ workerReports: reports, maxBodyBytes, maxResultBytes }: Run
   app.openapi(result, async (c) => {
     const { raw } = c.req;
     const incoming = incomingResult(raw);
-    const stored = incoming.ok
-      ? await named(c, (run) => reports.completeWith(run, incoming.value, raw.signal))
-      : incoming;
+    const stored = incoming.ok ? await named(c, (run) => reports.upload(run, incoming.value, raw.signal)) : incoming;
     await readAway(c, stored, maxResultBytes);
     return answer(c, stored);
   });

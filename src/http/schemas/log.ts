@@ -14,7 +14,7 @@ export const logQuery = z.strictObject({
   level: z.enum(LOG_LEVELS).default('debug').openapi({ description: 'The least level; left out: every line.' }),
 });
 
-export const logLineSchema = z
+const logLineSchema = z
   .object({
     position: z.int().openapi({ description: 'Grows within the job, from one run to the next, too; not by one.' }),
     run_id: z.string(),
