@@ -22,7 +22,8 @@ describe('finding a job', () => {
       runTimeoutMs: _timeout,
       ...claimed
     } = await claimRun(database.db, await insertJob(database.db, accountId));
-    expect(claimed).toEqual(await findJob(database.db, accountId, claimed.id));
+    // The claim answers a few members more.
+    expect(claimed).toMatchObject({ ...(await findJob(database.db, accountId, claimed.id)) });
   });
 
   test('finds neither what is not there nor what is another account’s', async () => {
