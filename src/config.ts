@@ -89,6 +89,7 @@ const environment = z.object({
   RINGBACK_ACCOUNT_SUBMISSIONS_PER_SECOND: whole(1, 1_000_000).optional(),
   RINGBACK_MAX_QUEUED: whole(1, 1_000_000_000).default(1_000_000),
   RINGBACK_RETENTION_DAYS: whole(1, 36_500).default(30),
+  RINGBACK_RECORD_RETENTION_DAYS: whole(1, 36_500).default(400),
   RINGBACK_COURIER_CONCURRENCY: whole(1, 10_000).default(100),
   RINGBACK_MAX_BODY_BYTES: whole(1024, 104_857_600).default(1_048_576),
   RINGBACK_DATABASE_CONNECTIONS: whole(2, 200).default(10),
@@ -177,6 +178,7 @@ function fromVariables(env: z.output<typeof environment>) {
     /** Jobs that have not ended, of all accounts: beyond, submissions are refused for the time being. */
     maxQueued: env.RINGBACK_MAX_QUEUED,
     retentionDays: env.RINGBACK_RETENTION_DAYS,
+    recordRetentionDays: env.RINGBACK_RECORD_RETENTION_DAYS,
     courierConcurrency: env.RINGBACK_COURIER_CONCURRENCY,
     maxBodyBytes: env.RINGBACK_MAX_BODY_BYTES,
     shutdownTimeoutMs: env.RINGBACK_SHUTDOWN_TIMEOUT_MS,

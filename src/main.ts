@@ -5,7 +5,8 @@ import { keepSecrets } from '#embedded/kept-secrets.ts';
 import { startEmbeddedPostgres } from '#embedded/postgres.ts';
 import { ConfigFileError } from '#jobs/load-config.ts';
 import { createLogger, flush, type Logger } from './log.ts';
-import { type Service, type ServiceDeps, StartError, startService } from './service.ts';
+import { type Service, StartError, startService } from './service.ts';
+import type { ServiceDeps } from './parts.ts';
 import { greeting } from './greeting.ts';
 
 interface Installation extends Pick<ServiceDeps, 'database' | 'secretKeys' | 'bootstrapKey'> {

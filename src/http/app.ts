@@ -16,6 +16,8 @@ import { type JobListRoutesDeps, jobListRoutes } from './routes/job-lists.ts';
 import { type JobRoutesDeps, jobRoutes } from './routes/jobs.ts';
 import { jobEventRoutes, type JobEventRoutesDeps } from './routes/job-events.ts';
 import { jobStatusRoutes, type JobStatusRoutesDeps } from './routes/job-status.ts';
+import { type LogRoutesDeps, logRoutes } from './routes/logs.ts';
+import { resultRoutes } from './routes/results.ts';
 import { type SubmissionRoutesDeps, submissionRoutes } from './routes/submissions.ts';
 import { type ScheduleRoutesDeps, scheduleRoutes } from './routes/schedules.ts';
 import { healthRoutes, jobTypeRoutes } from './routes/service.ts';
@@ -26,7 +28,7 @@ import type { Endpoints } from '#callbacks/endpoints.ts';
 type JobDeps = JobRoutesDeps & JobListRoutesDeps & JobStatusRoutesDeps & JobEventRoutesDeps & SubmissionRoutesDeps;
 type WorkerDeps = ClaimRoutesDeps & RunRoutesDeps & CompletionRoutesDeps;
 
-export interface AppDeps extends Omit<JobDeps, 'renderJob'>, WorkerDeps, ScheduleRoutesDeps {
+export interface AppDeps extends Omit<JobDeps, 'renderJob'>, WorkerDeps, ScheduleRoutesDeps, LogRoutesDeps {
   readonly keys: ApiKeys;
   readonly types: JobTypes;
   readonly endpoints: Endpoints;
@@ -63,6 +65,8 @@ export function createApp(deps: AppDeps) {
   app.route('/', jobStatusRoutes({ ...deps, renderJob }));
   app.route('/', jobEventRoutes({ ...deps, renderJob }));
   app.route('/', scheduleRoutes(deps));
+  app.route('/', resultRoutes(deps));
+  app.route('/', logRoutes(deps));
   app.route('/', endpointRoutes(deps));
   app.route('/', deliveryRoutes(deps.deliveries));
   app.route('/', jobTypeRoutes(deps.types));

@@ -1,6 +1,6 @@
 import type { AccountId, JobId } from '#domain/ids.ts';
 import { isFinal } from '#domain/job.ts';
-import { type Result, refuse } from '#domain/problem.ts';
+import type { Result } from '#domain/problem.ts';
 import type { Database } from '#store/database.ts';
 import { findHeldJob } from '#store/held-runs.ts';
 import { findJob } from '#store/job-reads.ts';
@@ -9,6 +9,7 @@ import { deleteChunks } from '#store/result-chunks.ts';
 import { type JobRef, requestCancel } from '#store/run-queue.ts';
 import type { Endings } from './endings.ts';
 import type { JobTypes } from './job-types.ts';
+import { refuseMissing } from './missing-job.ts';
 import { retryPolicyOf } from './retry-policy.ts';
 import { decideRunEnd } from './run-end.ts';
 
@@ -41,12 +42,12 @@ export class Canceler {
     const { db } = this.#deps;
     for (let look = 0; look < MAX_LOOKS; look++) {
       const job = await findJob(db, accountId, id);
-      if (job === undefined) return refuse('job_not_found', `There is no job ${id}.`);
+      if (job === undefined) return refuseMissing(db, accountId, id);
       if (isFinal(job.status)) return { ok: true, value: job };
       const done = job.runId === null ? await this.#end(job) : await this.#stop(job, job.runId);
       if (done) {
         const after = await findJob(db, accountId, id);
-        return after === undefined ? refuse('job_not_found', `There is no job ${id}.`) : { ok: true, value: after };
+        return after === undefined ? refuseMissing(db, accountId, id) : { ok: true, value: after };
       }
     }
     throw new Error(`job ${id} changed ${MAX_LOOKS} times while it was being canceled`);

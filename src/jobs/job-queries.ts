@@ -4,7 +4,9 @@ import { type Result, refuse } from '#domain/problem.ts';
 import type { Database } from '#store/database.ts';
 import { findJob, listRuns, type RunRecord } from '#store/job-reads.ts';
 import type { JobRecord } from '#store/jobs.ts';
+import { type JobResult, openResult } from './job-results.ts';
 import type { PollEstimate } from './poll-estimate.ts';
+import { refuseMissing } from './missing-job.ts';
 
 export type { RunRecord };
 export type CurrentRun = Pick<RunRecord, 'id' | 'number' | 'startedAt' | 'workerId'>;
@@ -21,15 +23,21 @@ export class JobQueries {
 
   async find(accountId: AccountId, id: JobId): Promise<Result<JobRecord>> {
     const job = await findJob(this.#db, accountId, id);
-    return job === undefined ? refuse('job_not_found', `There is no job ${id}.`) : { ok: true, value: job };
+    return job === undefined ? refuseMissing(this.#db, accountId, id) : { ok: true, value: job };
   }
 
-  /** The output itself. Refuses while there is none yet, and when there will be none. */
-  async result(accountId: AccountId, id: JobId): Promise<Result<unknown>> {
+  /** The result itself, still to be read. Refuses while there is none yet, and when there will be none. */
+  async result(accountId: AccountId, id: JobId): Promise<Result<JobResult>> {
     const job = await this.find(accountId, id);
     if (!job.ok) return job;
-    const { status, output, error } = job.value;
-    if (status === 'succeeded') return { ok: true, value: output };
+    const { status, error } = job.value;
+    if (status === 'succeeded') {
+      const result = await openResult(this.#db, job.value);
+      if (result !== undefined) return { ok: true, value: result };
+      // It was removed since it was read.
+      const gone = await this.find(accountId, id);
+      return gone.ok ? refuse('job_not_found', `There is no job ${id} any more.`) : gone;
+    }
     if (isFinal(status)) {
       return refuse('no_result', `The job ${status}: ${error?.message ?? ''}`, {
         extra: { job_status: status, job_error: error },

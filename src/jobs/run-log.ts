@@ -1,13 +1,16 @@
 import { LOG_LEVELS, type JobLogLevel } from '#domain/job.ts';
-import { toCleanText, toStorableJson } from '#domain/json.ts';
+import { toCleanJson, toCleanText } from '#domain/json.ts';
 import type { LogLine } from '#store/job-logs.ts';
 
 const WRITE_EVERY_MS = 250;
 const WRITE_AT_LINES = 200;
 /** Of one run. What a handler says beyond is counted, not kept: a log must not outgrow the work. */
 export const MAX_LINES = 10_000;
+/** Of one run, too: what waits while the database is away is in memory. */
+const MAX_CHARACTERS = 8_000_000;
 const MAX_MESSAGE = 4000;
 const MAX_FIELDS = 16_384;
+const MAX_DEPTH = 100;
 /** Positions of one run. */
 const RUN_STRIDE = 1_000_000;
 
@@ -37,7 +40,9 @@ export class RunLog {
   readonly #onError: (error: unknown) => void;
   readonly #runNumber: number;
   #count = 0;
+  #characters = 0;
   #dropped = 0;
+  #ended = false;
   #waiting: LogLine[] = [];
   #timer: NodeJS.Timeout | undefined;
   #writing: Promise<void> = Promise.resolve();
@@ -53,8 +58,10 @@ export class RunLog {
     this.#onError = onError;
   }
 
+  /** What a handler says after its run has ended is not kept. */
   add(level: JobLogLevel, message: unknown, fields?: unknown): void {
-    if (this.#count >= MAX_LINES) {
+    if (this.#ended) return;
+    if (this.#isFull) {
       this.#dropped += 1;
       return;
     }
@@ -65,14 +72,23 @@ export class RunLog {
 
   /** Resolves when every line is written, or could not be. */
   async end(): Promise<void> {
-    if (this.#dropped > 0) this.#push('warn', `${this.#dropped} more lines were not kept: ${MAX_LINES} a run are.`);
+    this.#ended = true;
+    const most = this.#count >= MAX_LINES ? `${MAX_LINES} lines` : `${MAX_CHARACTERS} characters`;
+    if (this.#dropped > 0) this.#push('warn', `${this.#dropped} more lines were not kept: a run may have ${most}.`);
     this.#flush();
     await this.#writing;
   }
 
+  get #isFull(): boolean {
+    return this.#count >= MAX_LINES || this.#characters >= MAX_CHARACTERS;
+  }
+
   #push(level: JobLogLevel, message: unknown, fields?: unknown): void {
+    // Counted afterwards: to look at what is said may be to run code of its own, which may log as well.
+    const line = toLogLine(this.#runNumber, 0, { level, message, fields });
     this.#count += 1;
-    this.#waiting.push(toLogLine(this.#runNumber, this.#count, { level, message, fields }));
+    this.#characters += line.message.length + (line.fields === null ? 0 : JSON.stringify(line.fields).length);
+    this.#waiting.push({ ...line, position: line.position + this.#count });
   }
 
   #flush(): void {
@@ -93,10 +109,25 @@ function textOf(message: unknown): string {
   }
 }
 
-/** An object that JSON can say, and not too much of it. */
+/** An object that JSON can say, and not too much of it. What is given may be anything: to look at it may throw. */
 function fieldsOf(fields: unknown): Readonly<Record<string, unknown>> | null {
-  if (typeof fields !== 'object' || fields === null || Array.isArray(fields)) return null;
-  const json = toStorableJson(fields);
-  if (!json.ok || json.text.length > MAX_FIELDS) return { ringback: 'These fields could not be kept.' };
-  return JSON.parse(json.text) as Record<string, unknown>;
+  if (fields === undefined || fields === null) return null;
+  try {
+    const text = toCleanJson(fields);
+    if (text.startsWith('{') && text.length <= MAX_FIELDS && !isDeep(text))
+      return JSON.parse(text) as Record<string, unknown>;
+  } catch {
+    // A cycle, a BigInt, a getter that throws.
+  }
+  return { ringback: 'These fields could not be kept.' };
+}
+
+/** Nested so deeply that it might be too deep for whoever serialises it with lines around it: those would be lost too. */
+function isDeep(text: string): boolean {
+  let depth = 0;
+  for (const [bracket] of text.replaceAll(/"(?:[^"\\]|\\.)*"/g, '').matchAll(/[[\]{}]/g)) {
+    depth += bracket === '[' || bracket === '{' ? 1 : -1;
+    if (depth > MAX_DEPTH) return true;
+  }
+  return false;
 }

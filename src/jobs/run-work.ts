@@ -6,7 +6,7 @@ import { persist } from '#store/group-commit.ts';
 import { insertLogLines } from '#store/job-logs.ts';
 import { setProgress } from '#store/jobs.ts';
 import { deleteChunks } from '#store/result-chunks.ts';
-import { deferRun, type JobRef } from '#store/run-queue.ts';
+import { deferRun, type JobRef, type RunRef } from '#store/run-queue.ts';
 import type { Endings } from './endings.ts';
 import { execute, type Stopped, type Stops } from './execute.ts';
 import { failed, type HandlerContext, type HandlerOutcome } from './handler.ts';
@@ -46,7 +46,7 @@ export async function workOff(job: ClaimedJob, stops: Stops, deps: RunWorkDeps):
     return logRun(job, deps, { run: deferred ? 'deferred' : 'refused', job: 'in_progress' });
   }
   if (outcome.kind === 'superseded') {
-    await deleteChunks(deps.db.sql, run);
+    await discardResult(run, stops, deps);
     return logRun(job, deps, { run: 'refused', job: 'in_progress' });
   }
   const policy = retryPolicyOf(deps.types, job);
@@ -54,13 +54,26 @@ export async function workOff(job: ClaimedJob, stops: Stops, deps: RunWorkDeps):
   const end = decideRunEnd(job, outcome, { policy, publicUrl: deps.publicUrl, now, random: Math.random(), progress });
   const pool = deps.types.get(job.type)?.pool ?? 'shared';
   const isOurs = await persist(() => deps.endings.add(end, pool), isUnavailable, stops.shutdown);
-  if (!isOurs && end.result !== null) await deleteChunks(deps.db.sql, run);
+  // A run that was stopped may have been in the middle of storing. From here on its fence refuses what comes late.
+  if (isStopped(outcome) || (!isOurs && end.result !== null)) await discardResult(run, stops, deps);
   logRun(job, deps, {
     run: isOurs ? (end.runStatus ?? 'refused') : 'refused',
     job: end.jobStatus,
     ...(end.runError && { error: end.runError.code }),
     ...(end.nextRunAt && { next_run_at: end.nextRunAt }),
   });
+}
+
+function isStopped({ kind }: KeptOutcome | Stopped): boolean {
+  return kind === 'timed_out' || kind === 'canceled' || kind === 'released';
+}
+
+async function discardResult(run: RunRef, { shutdown }: Stops, { db, log }: RunWorkDeps): Promise<void> {
+  try {
+    await persist(() => deleteChunks(db.sql, run), isUnavailable, shutdown);
+  } catch (error) {
+    log.warn({ err: error, run_id: run.runId }, 'chunks of a result that nobody will read are left');
+  }
 }
 
 type Executed = { outcome: KeptOutcome | Stopped; progress: JobProgress | null };
@@ -83,7 +96,7 @@ async function executeRun(job: ClaimedJob, stops: Stops, deps: RunWorkDeps): Pro
   });
   const lines = new RunLog(
     job.runCount,
-    (written) => insertLogLines(db.sql, run, written),
+    (written) => persist(() => insertLogLines(db.sql, run, written), isUnavailable, stops.shutdown),
     (error) => log.warn({ err: error }, 'job log'),
   );
   const context: HandlerContext = {

@@ -16,6 +16,7 @@ import {
   type ScheduleRecord,
   updateSchedule,
 } from '#store/schedules.ts';
+import type { Admission } from './admission.ts';
 import type { CallbackRequest, CallbackTarget, CallbackTargets } from './callback-targets.ts';
 import { nextTimes, parseCron } from './cron.ts';
 import type { JobTypes } from './job-types.ts';
@@ -43,6 +44,7 @@ export interface SchedulesDeps {
   readonly types: JobTypes;
   readonly targets: CallbackTargets;
   readonly keys: readonly SecretKey[];
+  readonly admission: Pick<Admission, 'admit'>;
   /** Called after the commit of a job that is ready in that pool. */
   readonly announceRuns: (pool: string) => void;
 }
@@ -108,13 +110,15 @@ export class Schedules {
     return removed ? { ok: true, value: undefined } : notFound(id);
   }
 
-  /** Submits one job now, paused or not, whatever else of it runs. The next time stays. */
+  /** Submits one job now, paused or not, whatever else of it runs. The next time stays. Limited as any submission. */
   async trigger(accountId: AccountId, id: ScheduleId, now: Date): Promise<Result<JobRecord>> {
-    const { db, types, announceRuns } = this.#deps;
+    const { db, types, admission, announceRuns } = this.#deps;
     const schedule = await this.find(accountId, id);
     if (!schedule.ok) return schedule;
     const made = await toScheduledJob(types, schedule.value, { now, scheduledFor: null });
     if (!made.ok) return made;
+    const refusal = await admission.admit(accountId);
+    if (refusal !== undefined) return refusal;
     const job = made.value;
     const isThere = await transaction(db, async (tx) => {
       if (!(await noteTrigger(tx, { accountId, id, jobId: job.id, now }))) return false;

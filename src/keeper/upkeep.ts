@@ -2,7 +2,7 @@ import type { Logger } from '#log.ts';
 import type { Queues } from '#queue/queues.ts';
 import type { Database } from '#store/database.ts';
 import { deleteExpiredKeys } from '#store/idempotency.ts';
-import { createPartitions } from '#store/partitions.ts';
+import { createPartitions, dropPartitions } from '#store/partitions.ts';
 
 export interface UpkeepDeps {
   readonly db: Database;
@@ -25,6 +25,17 @@ export async function makePartitions({ db, log }: UpkeepDeps): Promise<void> {
   for (const { name, failure } of await createPartitions(db, new Date())) {
     if (failure === null) log.info({ partition: name }, 'partition made');
     else log.error({ partition: name, failure }, 'partition could not be made; its rows stay in the default one');
+  }
+}
+
+const DAY_MS = 86_400_000;
+
+/** Drops the partitions whose time is over. */
+export async function endPartitions({ db, log }: UpkeepDeps, recordRetentionDays: number): Promise<void> {
+  const before = new Date(Date.now() - recordRetentionDays * DAY_MS);
+  for (const { name, failure } of await dropPartitions(db, before)) {
+    if (failure === null) log.info({ partition: name }, 'partition dropped');
+    else log.warn({ partition: name, failure }, 'partition kept though its time is over');
   }
 }
 

@@ -57,7 +57,12 @@ export async function scanJobs({ sql }: Database, accountId: AccountId, match: J
   return toScanned(rows);
 }
 
-/** The same for jobs that have not ended: those have a row in the queue, so that what is over need not be looked at. */
+/**
+ * The same for jobs that have not ended: those have a row in the queue, so that what is over need not be looked at.
+ *
+ * ONE_BY_ONE: joined plainly, a plan made while the tables were small reads all jobs of the account and looks for the ids
+ * among them (216,000 buffers for 500 of 8,000 jobs, instead of 1,500). A LIMIT keeps the look-up by key as it stands.
+ */
 export async function scanOpenJobs(
   { sql }: Database,
   accountId: AccountId,
@@ -72,7 +77,8 @@ export async function scanOpenJobs(
         SELECT job_id FROM ringback.run_queue
         WHERE account_id = ${accountId} AND job_id < ${below} AND job_id >= ${from}
         ORDER BY job_id DESC LIMIT ${look}) AS item
-      JOIN ringback.jobs AS job ON job.account_id = ${accountId} AND job.id = item.job_id
+      CROSS JOIN LATERAL (
+        SELECT * FROM ringback.jobs WHERE account_id = ${accountId} AND id = item.job_id LIMIT 1) AS job -- ONE_BY_ONE
       WHERE (${types}::text[] IS NULL OR type = ANY (${types}::text[]))
         AND (${statuses}::text[] IS NULL OR status = ANY (${statuses}::text[]))
         AND metadata @> ${JSON.stringify(match.metadata)}::text::jsonb
@@ -91,7 +97,7 @@ export async function scanOpenJobs(
 type ScanRow = { stoppedAt: JobId | null } & (JobRecord | { id: null });
 
 function toScanned(rows: readonly ScanRow[]): Scanned {
-  const jobs = rows.flatMap(({ stoppedAt: _, ...job }) => (job.id === null ? [] : [job]));
+  const jobs = rows.flatMap(({ stoppedAt: _stop, ...job }) => (job.id === null ? [] : [job]));
   return { jobs, stoppedAt: rows[0]?.stoppedAt ?? null };
 }
 
@@ -123,8 +129,10 @@ export async function findJobsByMetadata(
     )
     SELECT total.jobs AS found, ${jobColumns(sql)}
     FROM total LEFT JOIN (
-      matching JOIN ringback.jobs AS page ON page.account_id = matching.account_id AND page.id = matching.id) ON true
+      matching CROSS JOIN LATERAL (
+        SELECT * FROM ringback.jobs
+        WHERE account_id = matching.account_id AND id = matching.id LIMIT 1) AS page) ON true -- ONE_BY_ONE
     ORDER BY page.id DESC`;
   if ((rows[0]?.found ?? 0) > most) return undefined;
-  return rows.flatMap(({ found: _, ...job }) => (job.id === null ? [] : [job]));
+  return rows.flatMap(({ found: _found, ...job }) => (job.id === null ? [] : [job]));
 }

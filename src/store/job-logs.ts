@@ -16,7 +16,10 @@ export interface LogRecord extends LogLine {
   readonly runId: RunId;
 }
 
-/** Appends lines of a run, while the run is the job's own; answers whether it was. */
+/**
+ * Appends lines of a run while it is the job's own; answers whether it was. The lock on the queue's row makes the end of
+ * the run wait for this commit: lines become visible in the order of their positions, from one run to the next, too.
+ */
 export async function insertLogLines(
   sql: Connection,
   run: { accountId: AccountId; jobId: JobId; runId: RunId },
@@ -24,26 +27,36 @@ export async function insertLogLines(
 ): Promise<boolean> {
   const inserted = await sql`
     INSERT INTO ringback.job_logs (account_id, job_id, position, run_id, level, message, fields, created_at)
-    SELECT job.account_id, job.id, line.position, job.run_id, line.level, line.message, line.fields, line."createdAt"
-    FROM ringback.jobs AS job
+    SELECT item.account_id, item.job_id, line.position, item.run_id, line.level, line.message, line.fields, line."createdAt"
+    FROM ringback.run_queue AS item
     CROSS JOIN json_to_recordset(${toCleanJson(lines)}::text::json) AS line (
       position bigint, level text, message text, fields json, "createdAt" timestamptz)
-    WHERE job.account_id = ${run.accountId} AND job.id = ${run.jobId} AND job.run_id = ${run.runId}`;
+    WHERE item.account_id = ${run.accountId} AND item.job_id = ${run.jobId} AND item.run_id = ${run.runId}
+    FOR SHARE OF item`;
   return inserted.count > 0;
 }
 
-/** Lines after a position, in their order; `since` is when the job was made: older partitions hold none of it. */
+export interface LogPage {
+  /** Lines beyond this position only. */
+  readonly after: number;
+  readonly limit: number;
+  readonly levels: readonly JobLogLevel[];
+}
+
+/** Lines of a job in their order; older and newer partitions than the job are not looked at. Served by `job_logs_pkey`. */
 export async function readLogLines(
   { sql }: Database,
-  job: { accountId: AccountId; jobId: JobId; since: Date },
-  page: { after: number; limit: number },
+  job: { accountId: AccountId; id: JobId; createdAt: Date; finishedAt: Date | null },
+  { after, limit, levels }: LogPage,
 ): Promise<LogRecord[]> {
-  return sql<LogRecord[]>`
+  const rows = await sql<Array<Omit<LogRecord, 'position'> & { position: string }>>`
     SELECT position, level, message, fields, created_at AS "createdAt", run_id AS "runId"
     FROM ringback.job_logs
-    WHERE account_id = ${job.accountId} AND job_id = ${job.jobId} AND position > ${page.after}
-      AND created_at >= ${job.since}::timestamptz - interval '1 day'
-    ORDER BY position LIMIT ${page.limit}`.then((rows) =>
-    rows.map((row) => ({ ...row, position: Number(row.position) })),
-  );
+    WHERE account_id = ${job.accountId} AND job_id = ${job.id} AND position > ${after}
+      AND level = ANY (${[...levels]}::text[])
+      -- The clocks of the processes may differ.
+      AND created_at >= ${job.createdAt}::timestamptz - interval '1 day'
+      AND created_at <= coalesce(${job.finishedAt}::timestamptz, now()) + interval '1 day'
+    ORDER BY position LIMIT ${limit}`;
+  return rows.map((row) => ({ ...row, position: Number(row.position) }));
 }

@@ -87,9 +87,9 @@ export async function walkJobs({ sql }: Database, accountId: AccountId, match: J
         WHERE account_id = ${accountId} AND (xid, id) > (${xid}::xid8, ${eventId})
           AND xid < pg_snapshot_xmin(pg_current_snapshot())
         ORDER BY xid, id LIMIT ${look}) AS event
-      JOIN ringback.jobs AS job
-        ON job.account_id = ${accountId} AND job.id = event.job_id AND job.sequence = event.sequence
-      WHERE (event.created_at > ${walk.after} OR event.xid >= ${walk.anyFrom}::xid8)
+      CROSS JOIN LATERAL (
+        SELECT * FROM ringback.jobs WHERE account_id = ${accountId} AND id = event.job_id LIMIT 1) AS job -- ONE_BY_ONE
+      WHERE job.sequence = event.sequence AND (event.created_at > ${walk.after} OR event.xid >= ${walk.anyFrom}::xid8)
         AND job.id < ${below} AND job.id >= ${from}
         AND (${types}::text[] IS NULL OR type = ANY (${types}::text[]))
         AND (${statuses}::text[] IS NULL OR status = ANY (${statuses}::text[]))

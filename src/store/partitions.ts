@@ -12,3 +12,12 @@ export async function createPartitions(
   return sql<{ name: string; failure: string | null }[]>`
     SELECT partition_name AS name, failure FROM ringback.create_partitions(${now}, ${until})`;
 }
+
+/** Drops the partitions that end before a time; answers those it dropped, or had to keep and why. */
+export async function dropPartitions(
+  { sql }: Database,
+  before: Date,
+): Promise<ReadonlyArray<{ name: string; failure: string | null }>> {
+  return sql<{ name: string; failure: string | null }[]>`
+    SELECT partition_name AS name, failure FROM ringback.drop_partitions(${before})`;
+}

@@ -20,6 +20,9 @@ export function socketFactory(): (target: Target) => Socket {
     // postgres.js writes its greeting at once and hands it over with the next immediate. Connecting one immediate earlier,
     // and not now, lets no refusal come in between: the greeting would be kept, and sent twice by the next connection.
     setImmediate(() => {
+      // A pool that closes has ended it already, and forgotten it: connecting would bring it back to life, and an error
+      // that nobody listens to any more would end the process.
+      if (socket.destroyed) return;
       if (path) socket.connect(path);
       else socket.connect(port[index] ?? 5432, host[index] ?? 'localhost');
     });

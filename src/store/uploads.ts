@@ -26,7 +26,10 @@ export async function beginUpload(db: Database, upload: Upload, holders: readonl
   });
 }
 
-/** Stores a piece. False when the run is over, or another upload has begun: nothing of this one is wanted any more. */
+/**
+ * Stores a piece. False when the run is over, or another upload has begun: nothing of this one is wanted any more. Its
+ * commit does not wait for the disk: see `insertChunk`.
+ */
 export async function insertUploadedChunk(
   sql: Connection,
   upload: Upload,
@@ -35,10 +38,11 @@ export async function insertUploadedChunk(
 ): Promise<boolean> {
   const inserted = await sql`
     WITH held AS (
-      SELECT account_id, run_id FROM ringback.run_queue
+      SELECT account_id, run_id
+      FROM ringback.run_queue AS item CROSS JOIN set_config('synchronous_commit', 'off', true)
       WHERE account_id = ${upload.accountId} AND job_id = ${upload.jobId} AND run_id = ${upload.runId}
         AND upload_id = ${upload.uploadId}
-      FOR SHARE
+      FOR SHARE OF item
     )
     INSERT INTO ringback.result_chunks (account_id, run_id, number, bytes)
     SELECT account_id, run_id, ${number}::int, ${Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)}::bytea FROM held`;

@@ -90,8 +90,19 @@ describe('a ringback.config.ts that cannot be used', { timeout: 60_000 }, () => 
     ['has no default export', 'export const jobs = [];', /export default defineConfig/],
     [
       'has bad jobs',
-      'export default { jobs: [{ type: "Bad Name" }, { type: "no.run", input: {} }, null] };',
-      /jobs\[0\] \(Bad Name\): type must.*\n.*jobs\[1\] \(no\.run\): run must.*\n.*jobs\[2\] .*not an object/,
+      `const input = { '~standard': { version: 1, vendor: 'x', validate: (value) => ({ value }) } };
+       export default { jobs: [
+         { type: "Bad Name" }, { type: "no.way", input }, { type: "no.run", input, run: 1 }, { type: "no.input", run() {} }, null,
+       ] };`,
+      new RegExp(
+        [
+          'jobs\\[0\\] \\(Bad Name\\): type must.*',
+          '.*jobs\\[1\\] \\(no\\.way\\): needs exactly one of run .*',
+          '.*jobs\\[2\\] \\(no\\.run\\): run must.*',
+          '.*jobs\\[3\\] \\(no\\.input\\): input must.*',
+          '.*jobs\\[4\\] .*not an object',
+        ].join('\\n'),
+      ),
     ],
     [
       'takes a name twice',

@@ -45,6 +45,18 @@ function operations(): Array<{ name: string; path: string; method: string; opera
   );
 }
 
+/** Of every template that fits the path: `/v1/jobs/batch` is one of `/v1/jobs/{id}` as well. */
+function methodsAt(path: string): string[] {
+  const fitting = Object.keys(document.paths).filter((template) =>
+    new RegExp(`^${template.replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(path),
+  );
+  const methods = fitting.flatMap((template) => Object.keys(document.paths[template]!));
+  return [...new Set(methods.map((name) => name.toUpperCase()))].toSorted();
+}
+
+/** The token in the path is the authority of a back end. */
+const needsKey = (path: string) => path.startsWith('/v1/') && !path.startsWith('/v1/completions/');
+
 /** The contract's routes that there are so far, and what the service tells about itself. */
 const ROUTES = [
   'DELETE /v1/schedules/{id}',
@@ -58,35 +70,34 @@ const ROUTES = [
   'GET /v1/jobs',
   'GET /v1/jobs/{id}',
   'GET /v1/jobs/{id}/deliveries',
+  'GET /v1/jobs/{id}/events',
+  'GET /v1/jobs/{id}/logs',
   'GET /v1/jobs/{id}/result',
   'GET /v1/jobs/{id}/runs',
   'GET /v1/schedules',
   'GET /v1/schedules/{id}',
   'PATCH /v1/schedules/{id}',
+  'POST /v1/completions/{token}',
+  'POST /v1/completions/{token}/progress',
   'POST /v1/endpoints',
   'POST /v1/endpoints/{id}/rotate-secret',
   'POST /v1/jobs',
+  'POST /v1/jobs/batch',
+  'POST /v1/jobs/{id}/cancel',
   'POST /v1/schedules',
   'POST /v1/schedules/{id}/pause',
   'POST /v1/schedules/{id}/resume',
   'POST /v1/schedules/{id}/trigger',
-  'POST /v1/jobs/batch',
-  'POST /v1/jobs/{id}/cancel',
   'POST /v1/worker/claims',
-  'POST /v1/worker/runs/{handle}/heartbeat',
-  'POST /v1/worker/runs/{handle}/progress',
-  'POST /v1/worker/runs/{handle}/log',
   'POST /v1/worker/runs/{handle}/complete',
   'POST /v1/worker/runs/{handle}/fail',
+  'POST /v1/worker/runs/{handle}/heartbeat',
+  'POST /v1/worker/runs/{handle}/log',
+  'POST /v1/worker/runs/{handle}/progress',
   'POST /v1/worker/runs/{handle}/release',
-  'PUT /v1/worker/runs/{handle}/result',
-  'POST /v1/completions/{token}',
-  'POST /v1/completions/{token}/progress',
   'PUT /v1/completions/{token}/result',
+  'PUT /v1/worker/runs/{handle}/result',
 ];
-
-/** The token in the path of a completion URL is the key. */
-const needsKey = (path: string) => path.startsWith('/v1/') && !path.startsWith('/v1/completions/');
 
 describe('the OpenAPI document', () => {
   it('is there without a key, as OpenAPI 3.1', async () => {
@@ -109,7 +120,7 @@ describe('the OpenAPI document', () => {
     for (const { name, path, method, operation } of operations()) {
       const answer = await ask(
         method.toUpperCase(),
-        path.replace('{id}', 'nonsense'),
+        path.replace(/\{\w+\}/, 'nonsense'),
         method === 'post' ? {} : undefined,
       );
       expect(Object.keys(operation.responses), `${name}: ${answer.text}`).toContain(String(answer.status));
@@ -119,16 +130,12 @@ describe('the OpenAPI document', () => {
 
   it('says what the service itself says of the methods of each path', async () => {
     for (const path of Object.keys(document.paths)) {
-      const answer = await ask('PROPFIND', path.replace('{id}', 'nonsense'));
+      const answer = await ask('PROPFIND', path.replace(/\{\w+\}/, 'nonsense'));
       const allowed = answer.headers
         .get('allow')
         ?.split(', ')
         .filter((method) => method !== 'HEAD');
-      expect(allowed?.toSorted(), path).toEqual(
-        Object.keys(document.paths[path]!)
-          .map((name) => name.toUpperCase())
-          .toSorted(),
-      );
+      expect(allowed?.toSorted(), path).toEqual(methodsAt(path));
     }
   });
 
@@ -166,9 +173,9 @@ describe('the OpenAPI document', () => {
     }
   });
 
-  it('needs a key for /v1 but completion URLs, and for nothing else', async () => {
+  it('needs a key for /v1, completion URLs aside, and for nothing else', async () => {
     for (const { name, path, method, operation } of operations()) {
-      const response = await fetch(`${service.url}${path.replace('{id}', 'x')}`, { method: method.toUpperCase() });
+      const response = await fetch(`${service.url}${path.replace(/\{\w+\}/, 'x')}`, { method: method.toUpperCase() });
       expect(response.status === 401, name).toBe(needsKey(path));
       expect(operation.security, name).toEqual(needsKey(path) ? undefined : []);
     }
@@ -207,14 +214,9 @@ describe('what the service answers', () => {
     await untilDone(ask, failing.id);
 
     for (const job of [id, sleeping.id, failing.id, 'job_nonsense']) {
-      for (const rest of ['', '/result', '/runs', '/deliveries']) {
+      for (const rest of ['', '/result', '/logs', '/runs', '/deliveries', '/events']) {
         expectDeclared(await ask('GET', `/v1/jobs/${job}${rest}`), 'get', `/v1/jobs/{id}${rest}`);
       }
-    }
-    const items = [{ type: 'ringback.echo', run_at: '2100-01-01T00:00:00Z' }, { type: 'ringback.ecko' }, 7];
-    expectDeclared(await ask('POST', '/v1/jobs/batch', { items }), 'post', '/v1/jobs/batch');
-    expectDeclared(await ask('POST', '/v1/jobs/batch', { items: [] }), 'post', '/v1/jobs/batch');
-    for (const job of [id, sleeping.id, 'job_nonsense']) {
       expectDeclared(await ask('POST', `/v1/jobs/${job}/cancel`), 'post', '/v1/jobs/{id}/cancel');
     }
     const [delivery] = (await ask('GET', `/v1/jobs/${id}/deliveries`)).json.items;
@@ -231,6 +233,34 @@ describe('what the service answers', () => {
     for (const path of ['/v1/jobs', '/v1/endpoints', '/v1/job-types', '/healthz', '/readyz']) {
       expectDeclared(await ask('GET', path), 'get', path);
     }
+  });
+
+  it('to a batch fits its schema, whatever became of its items', async () => {
+    const items = [{ type: 'ringback.echo', run_at: '2100-01-01T00:00:00Z' }, { type: 'ringback.ecko' }, 7];
+    for (const batch of [{ items }, { items: [] }, []]) {
+      expectDeclared(await ask('POST', '/v1/jobs/batch', batch), 'post', '/v1/jobs/batch');
+    }
+  });
+
+  it('about schedules fits its schemas', async () => {
+    const schedule = {
+      name: 'nightly',
+      cron: '@daily',
+      job: { type: 'ringback.echo', callback: { url: 'http://127.0.0.1:9/' } },
+    };
+    for (const body of [schedule, schedule, { ...schedule, name: 'other', cron: 'never' }]) {
+      expectDeclared(await ask('POST', '/v1/schedules', body), 'post', '/v1/schedules');
+    }
+    const { json } = await ask('GET', '/v1/schedules');
+    for (const id of [json.items[0].id, 'sch_nonsense']) {
+      for (const action of ['trigger', 'pause', 'resume']) {
+        const answer = await ask('POST', `/v1/schedules/${id}/${action}`);
+        expectDeclared(answer, 'post', `/v1/schedules/{id}/${action}`);
+      }
+      expectDeclared(await ask('GET', `/v1/schedules/${id}`), 'get', '/v1/schedules/{id}');
+      expectDeclared(await ask('PATCH', `/v1/schedules/${id}`, { cron: '@weekly' }), 'patch', '/v1/schedules/{id}');
+    }
+    expectDeclared(await ask('GET', '/v1/schedules'), 'get', '/v1/schedules');
   });
 
   it('and what it sends as a callback fits the webhook', async () => {

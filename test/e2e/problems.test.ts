@@ -5,13 +5,20 @@ import { useDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
 import { makeAccount } from '../support/fixtures.ts';
 import { type Answer, client, submit, untilDone } from './support/api.ts';
+import { claimRun, type ClaimedRun, endsOf, tell } from './support/claims.ts';
 import { JOB_SIDE, serviceEnv, useService } from './support/main-process.ts';
 import { expectProblem } from './support/problem.ts';
 import { type RawAnswer, sendRaw } from './support/raw-http.ts';
 
 const database = useDatabase();
 const key = 'rbk_for-problems';
-const service = useService(() => serviceEnv(database.url, { RINGBACK_BOOTSTRAP_KEY: key, RINGBACK_CONFIG: JOB_SIDE }));
+const service = useService(() =>
+  serviceEnv(database.url, {
+    RINGBACK_BOOTSTRAP_KEY: key,
+    RINGBACK_CONFIG: JOB_SIDE,
+    RINGBACK_MAX_RESULT_BYTES: '2048',
+  }),
+);
 const ask = (...args: Parameters<ReturnType<typeof client>>) => client(service.url, key)(...args);
 
 const echo = { type: 'ringback.echo', input: 1 };
@@ -37,8 +44,9 @@ const PROVOKED: Record<ProblemCode, Provoked | { readonly elsewhere: string }> =
   invalid_query: { by: () => ask('GET', '/v1/jobs?limit=0'), saying: /limit/, at: ['/limit'] },
   invalid_idempotency_key: {
     by: () => ask('POST', '/v1/jobs', echo, { 'idempotency-key': 'x'.repeat(256) }),
-    saying: /1 to 255/,
+    saying: /1 to 255 printable/,
   },
+  invalid_last_event_id: { by: () => eventsAfter('4711'), saying: /from 1 to \d/ },
   unauthenticated: { by: () => client(service.url, 'rbk_nobody-knows-this')('GET', '/v1/jobs'), saying: /Bearer rbk_/ },
   insufficient_scope: {
     by: async () => client(service.url, await keyWith(['read']))('POST', '/v1/jobs', echo),
@@ -51,45 +59,51 @@ const PROVOKED: Record<ProblemCode, Provoked | { readonly elsewhere: string }> =
   },
   job_not_found: { by: () => ask('GET', `/v1/jobs/job_${UNKNOWN}`), saying: new RegExp(`job_${UNKNOWN}`) },
   endpoint_not_found: { by: () => ask('GET', `/v1/endpoints/ep_${UNKNOWN}`), saying: new RegExp(`ep_${UNKNOWN}`) },
+  run_not_found: {
+    by: () => tell(ask, { handle: `acc_${UNKNOWN}.job_${UNKNOWN}.run_${UNKNOWN}` }, 'heartbeat'),
+    saying: /no such run/,
+  },
   schedule_not_found: {
     by: () => ask('GET', `/v1/schedules/sch_${UNKNOWN}`),
     saying: new RegExp(`sch_${UNKNOWN}`),
   },
-  invalid_last_event_id: { elsewhere: 'the tests of server-sent events' },
-  invalid_output: { elsewhere: 'the tests of remote workers' },
-  run_not_found: { elsewhere: 'the tests of remote workers' },
-  completion_not_found: { elsewhere: 'the tests of completion URLs' },
+  completion_not_found: {
+    by: () => ask('POST', '/v1/completions/nonsense', { status: 'succeeded', output: 1 }),
+    saying: /no such completion URL/,
+  },
   delivery_not_found: { by: () => ask('GET', `/v1/deliveries/dlv_${UNKNOWN}`), saying: new RegExp(`dlv_${UNKNOWN}`) },
   method_not_allowed: { by: () => ask('DELETE', '/v1/jobs'), saying: /DELETE.*GET/ },
   job_not_finished: {
     by: () => resultOf({ type: 'ringback.sleep', input: { ms: 600_000 } }),
     saying: /Ask again in \d/,
   },
+  idempotency_in_flight: { by: () => askTwiceAtOnce(), saying: /first request under this key/ },
+  run_over: { by: () => heartbeatAfterEnd(), saying: /ended: succeeded/ },
+  run_superseded: { by: () => heartbeatAfterLoss(), saying: /lease ran out/ },
   schedule_name_taken: { by: () => makeTwice({ name: 'twice', cron: '@yearly', job: echo }), saying: /"twice"/ },
-  idempotency_in_flight: { elsewhere: 'integration/jobs/idempotency.test.ts, where a first request can be held up' },
-  run_over: { elsewhere: 'the tests of remote workers' },
-  run_superseded: { elsewhere: 'the tests of remote workers' },
   no_result: { by: () => resultOfFailed(), saying: /failed/ },
-  job_expired: { elsewhere: 'the tests of retention' },
+  job_expired: { elsewhere: 'integration/jobs/retention.test.ts lets jobs go' },
   body_too_large: {
     by: () => ask('POST', '/v1/jobs', { ...echo, input: 'x'.repeat(1_048_576) }),
     saying: /1048576 bytes/,
   },
   input_too_large: {
     by: () => ask('POST', '/v1/jobs', { type: 'small.input', input: 'x'.repeat(99) }),
-    saying: /small\.input .* 100 bytes/,
+    saying: /small\.input may have 100 bytes/,
   },
-  result_too_large: { elsewhere: 'the tests of remote workers' },
+  result_too_large: { by: () => upload('x'.repeat(2049)), saying: /2048/ },
   unsupported_media_type: {
     by: () => ask('POST', '/v1/jobs', 'type=ringback.echo', { 'content-type': 'application/x-www-form-urlencoded' }),
     saying: /application\/json/,
   },
+  range_not_satisfiable: { elsewhere: 'e2e/large-results.test.ts asks for parts of results' },
   invalid_body: { by: () => ask('POST', '/v1/jobs', { ...echo, typ: 1 }), saying: /typ/, at: [''] },
   invalid_input: {
     by: () => ask('POST', '/v1/jobs', { type: 'ringback.sleep', input: { ms: -1 } }),
     saying: /ringback\.sleep/,
     at: ['/input/ms'],
   },
+  invalid_output: { by: () => completeWith('no number'), saying: /run has failed/, at: ['/output'] },
   invalid_callback_url: {
     by: () => ask('POST', '/v1/jobs', { ...echo, callback: { url: 'http://10.0.0.1/' } }),
     saying: /10\.0\.0\.0\/8/,
@@ -101,15 +115,14 @@ const PROVOKED: Record<ProblemCode, Provoked | { readonly elsewhere: string }> =
     at: ['/cron', '/time_zone'],
   },
   idempotency_key_reused: { by: () => reuseKey(), saying: /another payload/ },
-  range_not_satisfiable: { elsewhere: 'the tests of results' },
-  too_many_submissions: { elsewhere: 'the tests of quotas' },
-  too_many_jobs: { elsewhere: 'the tests of quotas' },
-  queue_full: { elsewhere: 'the tests of quotas' },
+  too_many_submissions: { elsewhere: 'integration/jobs/admission.test.ts sets the limits' },
+  too_many_jobs: { elsewhere: 'integration/jobs/admission.test.ts sets the limits' },
   headers_too_large: {
     by: () => sendRaw(service.url, `GET /healthz HTTP/1.1\r\nhost: x\r\nx: ${'y'.repeat(20_000)}\r\n\r\n`),
     saying: /16 KiB/,
   },
   internal_error: { by: () => withoutTable('endpoint_secrets'), saying: /request id/ },
+  queue_full: { elsewhere: 'integration/jobs/admission.test.ts sets the limits' },
   database_unavailable: { elsewhere: 'database-outage.test.ts takes the database away' },
 };
 
@@ -202,7 +215,7 @@ describe('a key', () => {
     await untilDone(ask, job.id);
     const [delivery] = (await ask('GET', `/v1/jobs/${job.id}/deliveries`)).json.items;
     const stranger = client(service.url, (await makeAccount(database.db)).key);
-    for (const rest of ['', '/result', '/runs', '/deliveries']) {
+    for (const rest of ['', '/result', '/runs', '/deliveries', '/events']) {
       expectProblem(await stranger('GET', `/v1/jobs/${job.id}${rest}`), 'job_not_found');
     }
     const { endpoint_id: endpointId } = job.callback;
@@ -213,7 +226,12 @@ describe('a key', () => {
     for (const rest of ['', '/attempts']) {
       expectProblem(await stranger('GET', `/v1/deliveries/${delivery.id}${rest}`), 'delivery_not_found');
     }
-    expect((await stranger('GET', '/v1/jobs')).json).toEqual({ items: [], next_cursor: null });
+    expectProblem(await stranger('POST', `/v1/jobs/${job.id}/cancel`), 'job_not_found');
+    const made = await ask('POST', '/v1/schedules', { name: 'ours', cron: '@yearly', job: echo });
+    expectProblem(await stranger('GET', `/v1/schedules/${made.json.id}`), 'schedule_not_found');
+    expectProblem(await stranger('POST', `/v1/schedules/${made.json.id}/trigger`), 'schedule_not_found');
+    expect((await stranger('GET', '/v1/jobs')).json).toEqual({ items: [], next_cursor: null, has_more: false });
+    expect((await stranger('GET', '/v1/schedules')).json).toEqual({ items: [], next_cursor: null });
     expect((await stranger('GET', '/v1/endpoints')).json).toEqual({ items: [], next_cursor: null });
   });
 });
@@ -225,10 +243,59 @@ async function keyWith(scopes: string[]): Promise<string> {
   return made;
 }
 
+async function eventsAfter(lastEventId: string): Promise<Answer> {
+  const { id } = await submit(ask, echo);
+  return ask('GET', `/v1/jobs/${id}/events`, undefined, { 'last-event-id': lastEventId });
+}
+
 async function reuseKey(): Promise<Answer> {
   const headers = { 'idempotency-key': 'one for two' };
   expect((await ask('POST', '/v1/jobs', echo, headers)).status).toBe(202);
   return ask('POST', '/v1/jobs', { ...echo, input: 2 }, headers);
+}
+
+/** The first request is held up: its key cannot be stored for a moment. Answers whichever of the two is answered then. */
+function askTwiceAtOnce(): Promise<Answer> {
+  return database.sql.begin(async (tx) => {
+    await tx`LOCK TABLE ringback.idempotency_keys IN EXCLUSIVE MODE`;
+    const headers = { 'idempotency-key': 'two at once' };
+    return Promise.race([ask('POST', '/v1/jobs', echo, headers), ask('POST', '/v1/jobs', echo, headers)]);
+  });
+}
+
+async function beginRun(): Promise<ClaimedRun> {
+  const { id } = await submit(ask, { type: 'remote.number', input: 1 });
+  const run = await claimRun(ask, 'remote.number', { lease_s: 300 });
+  expect(run.job.id).toBe(id);
+  return run;
+}
+
+async function upload(body: string): Promise<Answer> {
+  const run = await beginRun();
+  const refused = await ask('PUT', `/v1/worker/runs/${run.handle}/result`, body, { 'content-type': 'text/plain' });
+  await tell(ask, run, 'complete', { output: 1 });
+  return refused;
+}
+
+async function completeWith(output: unknown): Promise<Answer> {
+  return tell(ask, await beginRun(), 'complete', { output });
+}
+
+async function heartbeatAfterEnd(): Promise<Answer> {
+  const run = await beginRun();
+  expect((await tell(ask, run, 'complete', { output: 1 })).status).toBe(200);
+  return tell(ask, run, 'heartbeat');
+}
+
+/** Of a run whose lease ran out, sooner than it would. */
+async function heartbeatAfterLoss(): Promise<Answer> {
+  const run = await beginRun();
+  await database.sql`
+    UPDATE ringback.run_queue SET lease_expires_at = now() - interval '1 minute' WHERE job_id = ${run.job.id}`;
+  await eventually(async () => expect((await endsOf(ask, run.job.id))[0]).toBe('lost'), 20_000);
+  const refused = await tell(ask, run, 'heartbeat');
+  await tell(ask, await claimRun(ask, 'remote.number'), 'complete', { output: 1 });
+  return refused;
 }
 
 async function resultOf(submission: object): Promise<Answer> {

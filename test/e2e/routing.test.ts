@@ -67,7 +67,7 @@ describe('a query', () => {
     [`cursor=${cursorOf('ep_01h455vb4pex5vsknk084sn02q')}`, '/cursor'],
     [`cursor=${cursorOf("job_' OR 1=1 --")}`, '/cursor'],
     ['cursor=%00', '/cursor'],
-    ['limti=5', ''],
+    ['limti=5', '/limti'],
   ])('that is no good names its parameter: ?%s', async (query, path) => {
     const document = expectProblem(await ask('GET', `/v1/jobs?${query}`), 'invalid_query');
     expect(document.errors.map((fault: { path: string }) => fault.path)).toContain(path);

@@ -34,6 +34,7 @@ export function makeSchedules(
     types: new JobTypes(jobs),
     targets,
     keys: SECRET_KEYS,
+    admission: { admit: () => Promise.resolve(undefined) },
     announceRuns: () => undefined,
     ...changes,
   });

@@ -15,6 +15,8 @@ export interface ServiceOptions {
   readonly databaseUrl: string;
   /** Added to, or replacing, what every service gets. `undefined` takes a variable away. */
   readonly env?: Readonly<Record<string, string | undefined>>;
+  /** For Node itself, before the program. */
+  readonly nodeArgs?: readonly string[];
 }
 
 /** One answer of the API. */
@@ -52,10 +54,10 @@ export interface RunningService {
  * Starts `node src/main.ts` with every role, the diagnostic job types and loopback callbacks allowed, and waits until
  * it listens. Killed with the test that started it, should it still live.
  */
-export async function startService({ databaseUrl, env = {} }: ServiceOptions): Promise<RunningService> {
+export async function startService({ databaseUrl, env = {}, nodeArgs = [] }: ServiceOptions): Promise<RunningService> {
   const key = env['RINGBACK_BOOTSTRAP_KEY'] ?? `rbk_${randomBytes(24).toString('base64url')}`;
   const secretKey = env['RINGBACK_SECRET_KEY'] ?? randomBytes(32).toString('base64');
-  const child = spawn(process.execPath, ['src/main.ts'], {
+  const child = spawn(process.execPath, [...nodeArgs, 'src/main.ts'], {
     cwd: ROOT,
     env: {
       PATH: process.env['PATH'],

@@ -9,7 +9,7 @@ import type { Env } from '../env.ts';
 import { renderEventStream } from '../event-stream.ts';
 import type { RenderJob } from '../job-representation.ts';
 import { problem } from '../problem.ts';
-import { idSchema, problems } from '../schemas/common.ts';
+import { headerParameter, idSchema, problems } from '../schemas/common.ts';
 import { jobEventSchema, streamedEventSchema } from '../schemas/event.ts';
 import { streamBody } from '../stream-body.ts';
 import { onInvalid } from '../validation.ts';
@@ -20,8 +20,6 @@ export interface JobEventRoutesDeps {
   readonly renderJob: RenderJob;
 }
 
-const lastSeen = z.string().optional().openapi({ example: '2' });
-
 export function jobEventRoutes({ jobs, events, renderJob }: JobEventRoutesDeps) {
   const list = createRoute({
     method: 'get',
@@ -30,13 +28,14 @@ export function jobEventRoutes({ jobs, events, renderJob }: JobEventRoutesDeps) 
     description:
       'As JSON the events on record; as `text/event-stream`, when `Accept` prefers it, those and what is to come, until the ' +
       'job is over. `Last-Event-ID` goes on after that event. See docs/guides/wait-for-a-job.md.',
+    parameters: [headerParameter('Last-Event-ID', 'The `id` of the last event that was seen.', '2')],
     request: {
       params: z.object({ id: idSchema('job') }),
-      headers: z.object({
-        'last-event-id': lastSeen.openapi({ description: 'The `id` of the last event that was seen.' }),
-      }),
       query: z.strictObject({
-        last_event_id: lastSeen.openapi({ description: 'For clients that cannot set the header, which wins.' }),
+        last_event_id: z
+          .string()
+          .optional()
+          .openapi({ description: 'For clients that cannot set the header, which wins.', example: '2' }),
       }),
     },
     responses: {

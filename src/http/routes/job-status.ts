@@ -8,7 +8,7 @@ import type { Env } from '../env.ts';
 import type { RenderJob } from '../job-representation.ts';
 import { preferredWait } from '../prefer.ts';
 import { problem } from '../problem.ts';
-import { idSchema, json, problems } from '../schemas/common.ts';
+import { headerParameter, idSchema, json, preferParameter, problems } from '../schemas/common.ts';
 import { jobSchema } from '../schemas/job.ts';
 import { onInvalid } from '../validation.ts';
 
@@ -34,13 +34,8 @@ export function jobStatusRoutes({ jobs, watch, polls, renderJob }: JobStatusRout
     description:
       'With `Prefer: wait=N` (RFC 7240) a job that has not ended is answered once it has, or after N seconds as it is then; ' +
       'with `If-None-Match` as well, as soon as it is not as the tag says any more. See docs/guides/wait-for-a-job.md.',
-    request: {
-      params: z.object({ id: idSchema('job') }),
-      headers: z.object({
-        prefer: z.string().optional().openapi({ description: '`wait=N`: up to 60 seconds.', example: 'wait=30' }),
-        'if-none-match': z.string().optional().openapi({ description: 'The `ETag` of an earlier answer.' }),
-      }),
-    },
+    parameters: [preferParameter, headerParameter('If-None-Match', 'The `ETag` of an earlier answer.')],
+    request: { params: z.object({ id: idSchema('job') }) },
     responses: {
       200: { ...json(jobSchema, 'The job as it is now.'), headers: statusHeaders },
       304: { description: 'It is still as the tag in If-None-Match says.', headers: statusHeaders },

@@ -22,26 +22,19 @@ const byId = { params: z.object({ id: idSchema('job') }) };
 
 export function jobRoutes(deps: JobRoutesDeps) {
   const { canceler, jobs, deliveries, publicUrl } = deps;
-  const result = createRoute({
-    method: 'get',
-    path: '/v1/jobs/{id}/result',
-    summary: 'The output itself',
-    request: byId,
-    responses: { 200: json(z.unknown(), 'The output.'), ...problems(400, 404, 409) },
-  });
   const runs = createRoute({
     method: 'get',
     path: '/v1/jobs/{id}/runs',
     summary: 'The tries at executing a job',
     request: byId,
-    responses: { 200: json(z.object({ items: z.array(runSchema) }), 'In their order.'), ...problems(400, 404) },
+    responses: { 200: json(z.object({ items: z.array(runSchema) }), 'In their order.'), ...problems(400, 404, 410) },
   });
   const listDeliveries = createRoute({
     method: 'get',
     path: '/v1/jobs/{id}/deliveries',
     summary: 'The callbacks of a job',
     request: byId,
-    responses: { 200: json(z.object({ items: z.array(deliverySchema) }), 'Oldest first.'), ...problems(400, 404) },
+    responses: { 200: json(z.object({ items: z.array(deliverySchema) }), 'Oldest first.'), ...problems(400, 404, 410) },
   });
 
   const cancel = createRoute({
@@ -52,14 +45,10 @@ export function jobRoutes(deps: JobRoutesDeps) {
       'One that waits is canceled at once; one that runs is told to stop, and is canceled within a grace. One that is over ' +
       'stays as it is. May be asked again.',
     request: byId,
-    responses: { 200: json(jobSchema, 'The job as it is then.'), ...problems(400, 404) },
+    responses: { 200: json(jobSchema, 'The job as it is then.'), ...problems(400, 404, 410) },
   });
 
   return new OpenAPIHono<Env>({ defaultHook: onInvalid })
-    .openapi(result, async (c) => {
-      const found = await jobs.result(c.get('apiKey').accountId, c.req.valid('param').id);
-      return found.ok ? c.json(found.value as never, 200) : problem(c, found);
-    })
     .openapi(runs, async (c) => {
       const found = await jobs.runs(c.get('apiKey').accountId, c.req.valid('param').id);
       if (!found.ok) return problem(c, found);

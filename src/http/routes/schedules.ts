@@ -1,11 +1,13 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import type { Result } from '#domain/problem.ts';
 import { viewJob } from '#jobs/job-view.ts';
+import type { Admission } from '#jobs/admission.ts';
 import type { PollEstimate } from '#jobs/poll-estimate.ts';
 import type { SavedSchedule, Schedules } from '#jobs/schedules.ts';
 import type { Env } from '../env.ts';
 import { jsonBody } from '../middleware/json-body.ts';
 import { problem } from '../problem.ts';
+import { tellLimits } from '../rate-limit.ts';
 import { viewListedSchedule, viewSchedule } from '../schedule-view.ts';
 import { encodeCursor, idSchema, json, pageOf, pageQuery, problems } from '../schemas/common.ts';
 import { jobSchema } from '../schemas/job.ts';
@@ -14,6 +16,7 @@ import { onInvalid } from '../validation.ts';
 
 export interface ScheduleRoutesDeps {
   readonly schedules: Schedules;
+  readonly admission: Pick<Admission, 'rateLimit'>;
   readonly polls: Pick<PollEstimate, 'after'>;
   readonly publicUrl: string;
   readonly maxBodyBytes: number;
@@ -23,8 +26,9 @@ const byId = { params: z.object({ id: idSchema('sch') }) };
 const location = z.object({ Location: z.string() });
 
 /** Jobs by the clock. */
-export function scheduleRoutes({ schedules, polls, publicUrl, maxBodyBytes }: ScheduleRoutesDeps) {
-  const { create, list, get, change, remove, pause, resume, trigger } = routesFor(maxBodyBytes);
+export function scheduleRoutes(deps: ScheduleRoutesDeps) {
+  const { schedules, admission, polls, publicUrl } = deps;
+  const { create, list, get, change, remove, pause, resume, trigger } = routesFor(deps.maxBodyBytes);
   const view = (saved: Result<SavedSchedule>) => {
     if (!saved.ok) return saved;
     const { schedule, signingSecret } = saved.value;
@@ -70,7 +74,9 @@ export function scheduleRoutes({ schedules, polls, publicUrl, maxBodyBytes }: Sc
     })
     .openapi(trigger, async (c) => {
       const now = new Date();
-      const triggered = await schedules.trigger(c.get('apiKey').accountId, c.req.valid('param').id, now);
+      const { accountId } = c.get('apiKey');
+      const triggered = await schedules.trigger(accountId, c.req.valid('param').id, now);
+      tellLimits(c, admission.rateLimit(accountId));
       if (!triggered.ok) return problem(c, triggered);
       c.header('location', `/v1/jobs/${triggered.value.id}`);
       c.header('retry-after', String(polls.after(triggered.value, now)));
@@ -154,7 +160,7 @@ function routesFor(maxBodyBytes: number) {
           ...json(jobSchema, 'Accepted, as any submission.'),
           headers: location.extend({ 'Retry-After': z.string().openapi({ description: 'Seconds, estimated.' }) }),
         },
-        ...problems(400, 404, 413, 422),
+        ...problems(400, 404, 413, 422, 429),
       },
     }),
   };

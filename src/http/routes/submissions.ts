@@ -1,9 +1,8 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
-import type { Context } from 'hono';
 import type { AccountId } from '#domain/ids.ts';
 import { isFinal, type JobStatus } from '#domain/job.ts';
 import { type Result, refuse } from '#domain/problem.ts';
-import type { Admission, RateLimit } from '#jobs/admission.ts';
+import type { Admission } from '#jobs/admission.ts';
 import type { IdempotentRequest } from '#jobs/idempotency.ts';
 import type { JobWatch } from '#jobs/job-watch.ts';
 import type { PollEstimate } from '#jobs/poll-estimate.ts';
@@ -15,7 +14,8 @@ import type { RenderJob } from '../job-representation.ts';
 import { jsonBody } from '../middleware/json-body.ts';
 import { preferredWait } from '../prefer.ts';
 import { problem, problemBody } from '../problem.ts';
-import { json, problems } from '../schemas/common.ts';
+import { headerParameter, json, preferParameter, problems } from '../schemas/common.ts';
+import { tellLimits } from '../rate-limit.ts';
 import { batchItemSchema, batchResultSchema, batchSchema, jobSchema, submissionSchema } from '../schemas/job.ts';
 import { onInvalid, refusalOfIssues } from '../validation.ts';
 
@@ -31,22 +31,10 @@ export interface SubmissionRoutesDeps {
 /** A batch may be this many times as large as one submission. */
 const BATCH_FACTOR = 16;
 
-/** Documented, not validated by the schema: that would copy every header of every request. */
-const idempotencyKey = {
-  name: 'Idempotency-Key',
-  in: 'header' as const,
-  required: false,
-  description: 'Submissions under one key make one job, and get one answer, for 24 hours.',
-  schema: { type: 'string' as const },
-};
-
-const prefer = {
-  name: 'Prefer',
-  in: 'header' as const,
-  required: false,
-  description: '`wait=N`: up to 60 seconds.',
-  schema: { type: 'string' as const, example: 'wait=10' },
-};
+const idempotencyKey = headerParameter(
+  'Idempotency-Key',
+  'Submissions under one key make one job, and get one answer, for 24 hours.',
+);
 
 const acceptedHeaders = z.object({
   Location: z.string(),
@@ -71,7 +59,7 @@ export function submissionRoutes({
       'Answers as soon as the job is stored and queued. A callback may arrive before this answer is read. With `Prefer: ' +
       'wait=N` (RFC 7240) the answer is held until the job has ended, N seconds at most, and shows it as it is then.',
     middleware: [jsonBody(maxBodyBytes)] as const,
-    parameters: [idempotencyKey, prefer],
+    parameters: [idempotencyKey, preferParameter],
     request: {
       body: { required: true, content: { 'application/json': { schema: submissionSchema } } },
     },
@@ -105,8 +93,10 @@ export function submissionRoutes({
       if (!accepted.ok) return problem(c, accepted);
       const { id, type, body, replayed } = accepted.value;
       const wait = preferredWait(c.req.header('prefer'));
-      const timeoutMs = (wait ?? 0) * 1000;
-      const job = await watch.wait({ accountId, id }, { until: isOver, timeoutMs, signal: c.req.raw.signal });
+      const job =
+        wait === undefined
+          ? undefined
+          : await watch.wait({ accountId, id }, { until: isOver, timeoutMs: wait * 1000, signal: c.req.raw.signal });
       const now = new Date();
       const pending = job ?? { ...NOT_STARTED, accountId, type, createdAt: now, runAt: submission.run_at ?? null };
       return c.body(job === undefined ? body : withSecret(renderJob(job).body, body), isOver(pending) ? 200 : 202, {
@@ -138,13 +128,6 @@ function withSecret(body: string, first: string): string {
   if (!first.includes('"signing_secret"')) return body;
   const { callback } = JSON.parse(first) as { callback?: object };
   return JSON.stringify({ ...(JSON.parse(body) as object), ...(callback && { callback }) });
-}
-
-/** What an account with a rate has left of it (draft-ietf-httpapi-ratelimit-headers). */
-function tellLimits(c: Context, limit: RateLimit | undefined): void {
-  if (limit === undefined) return;
-  c.header('ratelimit-policy', `"submissions";q=${Math.max(1, Math.floor(limit.perSecond))};w=1`);
-  c.header('ratelimit', `"submissions";r=${limit.remaining};t=${limit.resetSeconds}`);
 }
 
 function idempotentRequest(header: string | undefined, submission: Submission): Result<IdempotentRequest | undefined> {

@@ -21,6 +21,22 @@ export function idSchema<P extends IdPrefix>(prefix: P) {
     .openapi({ type: 'string', example: `${prefix}_01h455vb4pex5vsknk084sn02q` });
 }
 
+/**
+ * A header that a route reads by itself. Documented, and not validated by the schema: that would copy every header of every
+ * request.
+ */
+export function headerParameter(name: string, description: string, example?: string) {
+  return {
+    name,
+    in: 'header' as const,
+    required: false,
+    description,
+    schema: { type: 'string' as const, ...(example !== undefined && { example }) },
+  };
+}
+
+export const preferParameter = headerParameter('Prefer', '`wait=N` (RFC 7240): N seconds, up to 60.', 'wait=10');
+
 export const timestamp = () => z.iso.datetime();
 
 /** Where the next page starts. Opaque: made from the last id of a page, read back only here. */

@@ -23,7 +23,7 @@ const moment = z.iso
   .datetime({ offset: true, error: 'must be a time such as 2026-01-31T12:00:00Z' })
   .transform((text) => new Date(text));
 
-export const retrySchema = z
+const retrySchema = z
   .strictObject({
     max_runs: z.int().min(1).max(100).optional().openapi({ description: 'Runs in all before the job fails.' }),
     min_delay_ms: z.int().min(0).max(86_400_000).optional(),

@@ -25,5 +25,13 @@ export default defineConfig({
       maxInputBytes: 100,
       run: () => null,
     }),
+    defineJob({
+      type: 'remote.number',
+      description: 'Done by whoever claims it; a number comes of it.',
+      input: z.unknown(),
+      output: z.number(),
+      retry: { minDelayMs: 0, jitter: 0 },
+      remote: true,
+    }),
   ],
 });

@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { newId } from '#domain/ids.ts';
 import { findSchedule } from '#store/schedules.ts';
+import { Admission } from '../../../src/jobs/admission.ts';
+import { QueueDepth } from '../../../src/jobs/queue-depth.ts';
 import type { NewSchedule } from '../../../src/jobs/schedule-request.ts';
 import { useDatabase } from '../../support/database.ts';
 import { accepted, makeAccount, makeEndpoint } from '../../support/fixtures.ts';
@@ -223,6 +225,21 @@ describe('a schedule that is triggered', () => {
     expect(await findSchedule(database.db, accountId, { id: schedule.id })).toMatchObject({ paused: true });
   });
 
+  test('is limited as any submission is, unlike what it fires by the clock', async () => {
+    const { accountId } = await makeAccount(database.db);
+    const schedule = await makeSchedule(database, accountId, MADE);
+    await database.sql`UPDATE ringback.accounts SET max_pending = 1 WHERE account_id = ${accountId}`;
+    const { db } = database;
+    const onError = (error: unknown) => expect.fail(String(error));
+    const depth = new QueueDepth({ db, max: 1_000_000, onError });
+    const admission = new Admission({ db, defaults: { perSecond: null, maxPending: null }, depth, onError });
+    const limited = makeSchedules(database, undefined, { admission });
+    accepted(await limited.trigger(accountId, schedule.id, MADE));
+    expect(await limited.trigger(accountId, schedule.id, MADE)).toMatchObject({ ok: false, code: 'too_many_jobs' });
+    await makeKeeper(database).fire(NOON);
+    expect(await timesOf(database, schedule)).toEqual(['2026-01-31T12:00', 'by hand']);
+  });
+
   test('is refused when its type takes the input no more, and nothing is stored', async () => {
     const { accountId } = await makeAccount(database.db);
     const schedule = await makeSchedule(database, accountId, MADE);
@@ -336,6 +353,8 @@ describe('a schedule that is changed', () => {
         all.change(accountId, schedule.id, { time_zone: zone }, later(now, -10)),
         all.trigger(accountId, schedule.id, now),
       ]);
+      // While the change holds it, keepers pass over it: they come back.
+      await keepers[0]!.fire(now);
     }
     const times = (await jobsOf(database, schedule)).flatMap(({ scheduledFor }) => scheduledFor?.getTime() ?? []);
     expect(times).toEqual(Array.from({ length: 30 }, (_, round) => NOON.getTime() + (round + 1) * MINUTE));

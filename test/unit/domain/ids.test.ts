@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { type IdPrefix, newId, parseId, timeOf, uuidOf } from '#domain/ids.ts';
+import { type IdPrefix, idBound, newId, parseId, timeOf, uuidOf } from '#domain/ids.ts';
 
 const NOW = Date.UTC(2026, 0, 31, 12);
 const LAST_MS = 2 ** 48 - 1;
@@ -119,4 +119,24 @@ test('10,000 ids of one millisecond differ, as ids and as UUIDs', () => {
   const ids = Array.from({ length: 10_000 }, () => newId('job', NOW));
   expect(new Set(ids).size).toBe(10_000);
   expect(new Set(ids.map((id) => uuidOf(id))).size).toBe(10_000);
+});
+
+test.each([0, 1, 31, 32, NOW, LAST_MS])('the bound of %d ms parts the ids made then from those made before', (ms) => {
+  const bound = idBound('job', ms);
+  expect(parseId('job', bound)).toBe(bound);
+  expect(timeOf(bound)).toBe(ms);
+  expect(newId('job', ms, new Uint8Array(10)) >= bound).toBe(true);
+  expect(ms === 0 || newId('job', ms - 1, new Uint8Array(10).fill(0xff)) < bound).toBe(true);
+});
+
+test.each([
+  [-1, 0],
+  [-Infinity, 0],
+  [0.5, 0],
+  [NOW + 0.999, NOW],
+  [LAST_MS + 1, LAST_MS],
+  [8.64e15, LAST_MS],
+  [Infinity, LAST_MS],
+])('the bound of %d ms, which no id can tell, is that of %d ms', (ms, nearest) => {
+  expect(idBound('evt', ms)).toBe(idBound('evt', nearest));
 });

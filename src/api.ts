@@ -1,0 +1,83 @@
+import { ApiKeys } from '#accounts/api-keys.ts';
+import { DeliveryQueries } from '#callbacks/delivery-queries.ts';
+import { Endpoints } from '#callbacks/endpoints.ts';
+import { createApp } from '#http/app.ts';
+import { Admission } from '#jobs/admission.ts';
+import { CallbackTargets } from '#jobs/callback-targets.ts';
+import { Canceler } from '#jobs/cancel.ts';
+import { Completions } from '#jobs/completions.ts';
+import { JobEvents } from '#jobs/job-events.ts';
+import { JobLists } from '#jobs/job-lists.ts';
+import { JobLogs } from '#jobs/job-log.ts';
+import { JobQueries } from '#jobs/job-queries.ts';
+import { RemoteWorkers } from '#jobs/remote-workers.ts';
+import { PollEstimate } from '#jobs/poll-estimate.ts';
+import { QueueDepth } from '#jobs/queue-depth.ts';
+import { RunReports } from '#jobs/run-reports.ts';
+import { Schedules } from '#jobs/schedules.ts';
+import { Submitter } from '#jobs/submit.ts';
+import type { Signals } from '#queue/signals.ts';
+import { type Database, isUnavailable } from '#store/database.ts';
+import { VERSION } from './version.ts';
+import type { Parts, ServiceDeps, Shared } from './parts.ts';
+
+/** Who work for us over HTTP: any process with the API may be asked for runs. */
+export function createRemoteWorkers({ log }: ServiceDeps, parts: Parts, shared: Shared): RemoteWorkers {
+  const register: Signals['register'] = (pool, sleeper) => parts.signals.register(`pool:${pool}`, sleeper);
+  return new RemoteWorkers({ ...parts, ...shared, log, accountLimits: parts.runningLimits, register });
+}
+
+interface ApiShared extends Shared {
+  readonly remoteWorkers: RemoteWorkers;
+}
+
+export function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts, shared: ApiShared) {
+  const { db, guard } = parts;
+  const targets = new CallbackTargets({ db, guard });
+  const onError = (error: unknown) => log.error({ err: error }, 'waiting');
+  const { submissionsPerSecond: perSecond, maxPending } = config.accountLimits;
+  const depth = new QueueDepth({ db, max: config.maxQueued, onError });
+  const admission = new Admission({ db, defaults: { perSecond, maxPending }, depth, onError });
+  const polls = new PollEstimate({ db, types: shared.types, onError });
+  const jobs = new JobQueries(db, polls);
+  return createApp({
+    ...shared,
+    submitter: new Submitter({ ...parts, ...shared, keys, targets, admission }),
+    admission,
+    schedules: new Schedules({ ...parts, ...shared, keys, targets, admission }),
+    jobs,
+    logs: new JobLogs(db, jobs),
+    lists: new JobLists(db),
+    watch: parts.watch,
+    polls,
+    events: new JobEvents({ db, watch: parts.watch, onError }),
+    canceler: new Canceler({ ...parts, ...shared, signalCancel: (jobId) => parts.signals.cancel(jobId) }),
+    workerReports: new RunReports({ ...parts, ...shared, log, holders: ['worker'] }),
+    completions: new Completions({ ...parts, ...shared, log }),
+    deliveries: new DeliveryQueries(db),
+    endpoints: new Endpoints({ db, guard, keys }),
+    keys: new ApiKeys(db),
+    maxBodyBytes: config.maxBodyBytes,
+    maxResultBytes: config.results.maxBytes,
+    log,
+    version: VERSION,
+    isReady: () => answers(db),
+    isUnavailable,
+  });
+}
+
+const READY_TIMEOUT_MS = 2000;
+
+/** Asks the database, but does not wait long for it. */
+async function answers({ sql }: Database): Promise<boolean> {
+  const query = sql`SELECT 1`;
+  const { promise: tooLate, resolve } = Promise.withResolvers<boolean>();
+  const timer = setTimeout(resolve, READY_TIMEOUT_MS, false);
+  return Promise.race([
+    query.then(
+      () => true,
+      () => false,
+    ),
+    tooLate,
+  ]).finally(() => clearTimeout(timer));
+}

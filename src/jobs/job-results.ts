@@ -1,0 +1,88 @@
+import { createHash } from 'node:crypto';
+import type { ByteRange } from '#domain/byte-range.ts';
+import type { Database } from '#store/database.ts';
+import type { JobRecord } from '#store/jobs.ts';
+import { findResultBody, readChunk, type ResultKey } from '#store/result-chunks.ts';
+
+/** A job's result, still to be read. */
+export interface JobResult {
+  readonly contentType: string;
+  readonly bytes: number;
+  readonly sha256: Uint8Array;
+  /**
+   * The bytes of a part, read no faster than they are taken; nothing is read before the first is asked for.
+   * @throws ResultCutError when the result is removed meanwhile
+   */
+  readonly read: (range: ByteRange) => AsyncIterable<Uint8Array>;
+}
+
+/** A part of a result was not where it should be: what was read of it so far must not be taken for the whole. */
+export class ResultCutError extends Error {
+  override readonly name = 'ResultCutError';
+}
+
+/** The result of a job that succeeded; undefined when the job is gone by now. */
+export async function openResult(db: Database, job: JobRecord): Promise<JobResult | undefined> {
+  const body = await findResultBody(db, job.accountId, job.id);
+  if (body === undefined) return undefined;
+  const { resultRunId, resultType, resultBytes, resultSha256 } = job;
+  if (resultRunId === null || resultType === null || resultBytes === null || resultSha256 === null)
+    return inlineResult(body.outputText);
+  if (body.chunkBytes === null) throw new ResultCutError(`the chunks of ${job.id} are gone`);
+  const stored = { accountId: job.accountId, runId: resultRunId, bytes: resultBytes, chunkBytes: body.chunkBytes };
+  return {
+    contentType: resultType,
+    bytes: resultBytes,
+    sha256: resultSha256,
+    read: (range) => readChunks(db, stored, range),
+  };
+}
+
+function inlineResult(text: string | null): JobResult {
+  const bytes = Buffer.from(text ?? 'null');
+  return {
+    contentType: 'application/json',
+    bytes: bytes.length,
+    sha256: createHash('sha256').update(bytes).digest(),
+    read: async function* readText({ first, last }) {
+      yield bytes.subarray(first, last + 1);
+    },
+  };
+}
+
+interface StoredChunks extends ResultKey {
+  readonly bytes: number;
+  /** Of every chunk but the last. */
+  readonly chunkBytes: number;
+}
+
+/**
+ * Each chunk is a statement of its own, so that a slow reader holds no connection. The next one is on its way while one is
+ * taken: never more than two are in memory.
+ */
+async function* readChunks(db: Database, stored: StoredChunks, { first, last }: ByteRange): AsyncGenerator<Uint8Array> {
+  const { chunkBytes } = stored;
+  if (last < first) return;
+  const end = Math.floor(last / chunkBytes);
+  const start = Math.floor(first / chunkBytes);
+  let coming = readWhole(db, stored, start);
+  for (let number = start; number <= end; number++) {
+    const chunk = await coming;
+    if (number < end) {
+      coming = readWhole(db, stored, number + 1);
+      // Whoever stops reading does not care; whoever reads on gets it with the next chunk.
+      coming.catch(() => undefined);
+    }
+    const offset = number * chunkBytes;
+    yield chunk.subarray(Math.max(0, first - offset), Math.min(chunk.length, last + 1 - offset));
+  }
+}
+
+/** A chunk of the very length that it must have. */
+async function readWhole(db: Database, stored: StoredChunks, number: number): Promise<Uint8Array> {
+  const chunk = await readChunk(db.sql, stored, number);
+  const expected = Math.min(stored.chunkBytes, stored.bytes - number * stored.chunkBytes);
+  if (chunk?.length !== expected)
+    throw new ResultCutError(`chunk ${number} of ${stored.runId} has ${chunk?.length ?? 'no'} bytes, not ${expected}`);
+  return chunk;
+}

@@ -1,0 +1,79 @@
+import type { Config } from './config.ts';
+import { newId } from '#domain/ids.ts';
+import type { SecretKey } from '#domain/secret-box.ts';
+import { createGuard } from '#egress/guard.ts';
+import { systemResolver } from '#egress/resolve.ts';
+import { createSender } from '#egress/send.ts';
+import { RunningLimits } from '#jobs/account-limits.ts';
+import { DueRuns } from '#jobs/due-runs.ts';
+import { Endings } from '#jobs/endings.ts';
+import type { JobTypes } from '#jobs/job-types.ts';
+import { JobWatch } from '#jobs/job-watch.ts';
+import { ResultKeeper } from '#jobs/result-keeper.ts';
+import { TypeStats } from '#jobs/type-stats.ts';
+import type { Logger } from './log.ts';
+import { JobChanges } from '#queue/job-changes.ts';
+import { openQueues } from '#queue/queues.ts';
+import { Signals } from '#queue/signals.ts';
+import { openDatabase } from '#store/database.ts';
+import type { JobRef } from '#store/run-queue.ts';
+import { VERSION } from './version.ts';
+
+/** What the configuration leaves to the way the service is started: an embedded database, or one that is given. */
+export interface ServiceDeps {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly database: { readonly url: string; readonly direct: string; readonly pooled: boolean };
+  readonly secretKeys: readonly SecretKey[];
+  readonly bootstrapKey: string | undefined;
+}
+
+/** What every role shares. */
+export async function openParts({ config, log, database }: ServiceDeps) {
+  const workerId = newId('wrk', Date.now());
+  const onError = (error: unknown) => log.error({ err: error }, 'queue');
+  const { url, direct, pooled } = database;
+  const db = openDatabase({ url, applicationName: 'ringback', max: config.databaseConnections, pinPlans: !pooled });
+  const listener = openDatabase({ url: direct, applicationName: 'ringback-listen', max: 1, pinPlans: false });
+  const queues = await openQueues(url, onError);
+  const signals = new Signals(db, listener.sql, workerId, onError);
+  const announceRuns = (pool: string) => signals.announce(`pool:${pool}`);
+  const announceDeliveries = () => signals.announce(queues.deliveries.name);
+  const dueRuns = new DueRuns({ db, announce: announceRuns, onError });
+  const dueAt = (at: number) => dueRuns.at(at);
+  const changes = new JobChanges({ db, listener: listener.sql, instance: workerId, onError });
+  const jobsChanged = (jobs: readonly JobRef[]) => changes.publish(jobs);
+  const stats = new TypeStats({ db, onError });
+  const ran = (type: string, ms: number) => stats.ran(type, ms);
+  const resolve = systemResolver();
+  return {
+    workerId,
+    db,
+    queues,
+    signals,
+    changes,
+    watch: new JobWatch({ db, changes, onError }),
+    dueRuns,
+    dueAt,
+    jobsChanged,
+    announceRuns,
+    announceDeliveries,
+    runningLimits: new RunningLimits({ db, maxRunning: config.accountLimits.maxRunning, onError }),
+    endings: new Endings({ db, queues, listeners: { announceDeliveries, announceRuns, dueAt, jobsChanged, ran } }),
+    results: new ResultKeeper(db, config.results, onError),
+    guard: createGuard({ policy: config.egress, resolve }),
+    sender: createSender({ policy: config.egress, resolve, userAgent: `Ringback/${VERSION}` }),
+    close: async () => {
+      await Promise.all([changes.close(), stats.close()]);
+      await Promise.all([queues.close(), listener.close(), db.close()]);
+    },
+  };
+}
+
+export type Parts = Awaited<ReturnType<typeof openParts>>;
+
+/** What is known once the configuration file is loaded and the API listens. */
+export interface Shared {
+  readonly types: JobTypes;
+  readonly publicUrl: string;
+}

@@ -1,0 +1,103 @@
+import { Courier } from '#callbacks/courier.ts';
+import { createBackendClient } from '#egress/backend-client.ts';
+import { backendWork } from '#jobs/backend-work.ts';
+import { Completions } from '#jobs/completions.ts';
+import { fireSchedules } from '#jobs/fire-schedules.ts';
+import { expireJobs, moveStrays, rescueRuns } from '#jobs/rescue.ts';
+import type { Work } from '#jobs/run-work.ts';
+import { Retention } from '#jobs/retention.ts';
+import { Runner } from '#jobs/runner.ts';
+import { ThreadPool } from '#jobs/thread-pool.ts';
+import { dispatchWork } from '#jobs/work.ts';
+import { Keeper, type Task } from '#keeper/keeper.ts';
+import { endPartitions, forgetKeys, makePartitions, rescueDeliveries } from '#keeper/upkeep.ts';
+import { LEASE_MS } from '#queue/leases.ts';
+import { VERSION } from './version.ts';
+import type { Parts, ServiceDeps, Shared } from './parts.ts';
+
+/** A role of this process, or something that roles share and that starts and stops with them. */
+export interface Role {
+  start(): void;
+  stop(graceMs: number): Promise<void>;
+}
+
+const POLL_MS = 1000;
+
+/** The roles of this process but `api`. */
+export function createRoles(deps: ServiceDeps, parts: Parts, shared: Shared): Role[] {
+  const { roles } = deps.config;
+  return [
+    // Whoever can act on what is due looks for it.
+    ...(roles.has('runner') || roles.has('keeper') ? [parts.dueRuns] : []),
+    // Remote workers claim through the API.
+    ...(roles.has('runner') || roles.has('api') ? [parts.runningLimits] : []),
+    ...(roles.has('runner') ? [createRunner(deps, parts, shared)] : []),
+    ...(roles.has('courier') ? [createCourier(deps, parts)] : []),
+    ...(roles.has('keeper') ? [createKeeper(deps, parts, shared)] : []),
+  ];
+}
+
+function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared): Role {
+  const backends = createBackendClient({ userAgent: `Ringback/${VERSION}` });
+  const { inlineBytes: inlineMaxBytes, maxBytes: maxResultBytes } = config.results;
+  const completions = new Completions({ ...parts, ...shared, log });
+  const now = () => new Date();
+  const threads = new ThreadPool({
+    configFile: config.configFile,
+    diagnostics: config.diagnostics,
+    maxThreads: config.runnerThreads,
+    onError: (error) => log.error({ err: error }, 'thread'),
+  });
+  const thread: Work = ({ jobType, job, context }, signal) =>
+    threads.run({ type: jobType.type, input: job.input, context }, signal);
+  const backend = backendWork({ client: backends, completions, inlineMaxBytes, maxResultBytes, now });
+  const runner = new Runner({
+    ...parts,
+    ...shared,
+    log,
+    concurrency: config.runnerConcurrency,
+    threads: config.runnerThreads,
+    cancelGraceMs: config.cancelGraceMs,
+    accountLimits: parts.runningLimits,
+    pollMs: POLL_MS,
+    work: dispatchWork({ thread, backend }),
+  });
+  for (const [name, sleeper] of runner.sleepers) parts.signals.register(name, sleeper);
+  parts.signals.onCancel((jobId) => runner.cancel(jobId));
+  return {
+    start: () => runner.start(),
+    stop: async (graceMs) => {
+      await runner.stop(graceMs);
+      backends.close();
+      await threads.close();
+    },
+  };
+}
+
+function createCourier({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts): Role {
+  const { courierConcurrency: concurrency, callbackSchedule: schedule, callbackTimeoutMs: timeoutMs } = config;
+  const courier = new Courier({ ...parts, log, keys, concurrency, schedule, timeoutMs, pollMs: POLL_MS });
+  parts.signals.register(parts.queues.deliveries.name, courier.loop);
+  return courier;
+}
+
+function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared): Role {
+  const rescue = { ...parts, ...shared, log, cancelGraceMs: config.cancelGraceMs };
+  const upkeep = { ...parts, log, leaseMs: LEASE_MS };
+  const { retentionDays, recordRetentionDays } = config;
+  const retention = new Retention({ ...parts, log, retentionDays, recordRetentionDays });
+  // No rescue soon after a failed one: whoever was cut off together with us must have had the time to renew its leases.
+  const patient = { everyMs: 5000, pauseAfterFailureMs: LEASE_MS };
+  const tasks: readonly Task[] = [
+    { name: 'rescue runs', ...patient, run: () => rescueRuns(rescue) },
+    { name: 'rescue deliveries', ...patient, run: () => rescueDeliveries(upkeep) },
+    { name: 'expire jobs', everyMs: 1000, run: () => expireJobs(rescue) },
+    { name: 'fire schedules', everyMs: 1000, run: () => fireSchedules(rescue, new Date()) },
+    { name: 'move strays', everyMs: 60_000, run: () => moveStrays(rescue) },
+    { name: 'forget idempotency keys', everyMs: 60_000, run: () => forgetKeys(upkeep) },
+    { name: 'retire jobs', everyMs: 5000, run: () => retention.run() },
+    { name: 'make partitions', everyMs: 3_600_000, run: () => makePartitions(upkeep) },
+    { name: 'drop partitions', everyMs: 3_600_000, run: () => endPartitions(upkeep, recordRetentionDays) },
+  ];
+  return new Keeper({ tasks, log });
+}
