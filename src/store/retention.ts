@@ -49,12 +49,14 @@ export async function findOldJobs(
 export async function retireJobs(
   { sql }: Database,
   accountId: AccountId,
+  /** `ids` in their order. */
   { ids, finishedBefore, now }: { ids: readonly JobId[]; finishedBefore: Date; now: Date },
 ): Promise<number> {
   const [retired] = await sql<[{ jobs: number }]>`
     WITH removed AS (
       DELETE FROM ringback.jobs
       WHERE account_id = ${accountId} AND id = ANY (${ids}::text[]) AND finished_at < ${finishedBefore}
+        AND id >= ${ids[0] ?? ''} AND id <= ${ids.at(-1) ?? ''} -- for plans that take the list for a filter
       RETURNING *
     ), tombstone AS (
       INSERT INTO ringback.job_tombstones (account_id, id, type, status, created_at, finished_at, expired_at)

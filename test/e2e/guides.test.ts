@@ -1,9 +1,9 @@
+import { execFile } from 'node:child_process';
+import { mkdir, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { once } from 'node:events';
 import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { text as readText } from 'node:stream/consumers';
-import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
@@ -103,6 +103,34 @@ test('threads.md: the job is computed in a thread, while the API answers', async
   expect(await endOf(service, id)).toMatchObject({ status: 'succeeded', output: { count: 9592 } });
 });
 
+test('large-results.md: a file is made, downloaded, resumed and verified', async () => {
+  const service = await serviceOf('large-results');
+  const id = await submit(service, bodyOf(block('large-results', 'sh')));
+  const job = await endOf(service, id);
+  const described = JSON.parse(block('large-results', 'json')) as { result: { bytes: number; content_type: string } };
+  expect(job).toMatchObject({ status: 'succeeded', result_url: `${service.url}/v1/jobs/${id}/result` });
+  expect(job.result).toEqual({ ...described.result, sha256: expect.stringMatching(/^[0-9a-f]{64}$/) });
+
+  const folder = await mkdtemp(join(tmpdir(), 'ringback-guide-'));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  const [program, file] = [join(folder, 'download.ts'), join(folder, 'export.csv')];
+  await writeFile(program, block('large-results', 'ts', 1));
+  const download = async () => {
+    const env = { ...process.env, KEY: service.key };
+    const { stdout } = await promisify(execFile)(process.execPath, [program, job.result_url, file], { env });
+    return stdout.trim().split('\n');
+  };
+  expect(await download()).toEqual([expect.stringContaining('from byte 0'), 'verified']);
+  const whole = await readFile(file, 'utf8');
+  expect(whole).toMatch(/^order,total\n1,1\.25\n[^]*\n100000,125000\.00\n$/);
+  await truncate(file, 70_000);
+  expect(await download()).toEqual(['206, from byte 70000', 'verified']);
+  expect(await readFile(file, 'utf8')).toBe(whole);
+  expect(await download(), 'nothing is left to be fetched').toEqual(['verified']);
+  await writeFile(file, `x${whole.slice(1)}`);
+  await expect(download()).rejects.toThrow('the digest differs');
+});
+
 test('remote-workers.md: a run is claimed, kept and completed as it says', async () => {
   const service = await serviceOf('remote-workers');
   const id = await submit(service, { type: 'report.render', input: { pages: 5 } });
@@ -155,32 +183,4 @@ test('http-back-end.md: the back end is called, or tells the end later', async (
   });
   expect(told.status).toBe(204);
   expect(await endOf(service, later)).toMatchObject({ status: 'succeeded', output: { invoice: 'A-17' } });
-});
-
-test('large-results.md: a file is made, downloaded, resumed and verified', async () => {
-  const service = await serviceOf('large-results');
-  const id = await submit(service, bodyOf(block('large-results', 'sh')));
-  const job = await endOf(service, id);
-  const described = JSON.parse(block('large-results', 'json')) as { result: { bytes: number; content_type: string } };
-  expect(job).toMatchObject({ status: 'succeeded', result_url: `${service.url}/v1/jobs/${id}/result` });
-  expect(job.result).toEqual({ ...described.result, sha256: expect.stringMatching(/^[0-9a-f]{64}$/) });
-
-  const folder = await mkdtemp(join(tmpdir(), 'ringback-guide-'));
-  onTestFinished(() => rm(folder, { recursive: true, force: true }));
-  const [program, file] = [join(folder, 'download.ts'), join(folder, 'export.csv')];
-  await writeFile(program, block('large-results', 'ts', 1));
-  const download = async () => {
-    const env = { ...process.env, KEY: service.key };
-    const { stdout } = await promisify(execFile)(process.execPath, [program, job.result_url, file], { env });
-    return stdout.trim().split('\n');
-  };
-  expect(await download()).toEqual([expect.stringContaining('from byte 0'), 'verified']);
-  const whole = await readFile(file, 'utf8');
-  expect(whole).toMatch(/^order,total\n1,1\.25\n[^]*\n100000,125000\.00\n$/);
-  await truncate(file, 70_000);
-  expect(await download()).toEqual(['206, from byte 70000', 'verified']);
-  expect(await readFile(file, 'utf8')).toBe(whole);
-  expect(await download(), 'nothing is left to be fetched').toEqual(['verified']);
-  await writeFile(file, `x${whole.slice(1)}`);
-  await expect(download()).rejects.toThrow('the digest differs');
 });

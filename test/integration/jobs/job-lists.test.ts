@@ -7,6 +7,7 @@ import { type JobFilter, type JobPage, scopeOf } from '../../../src/jobs/job-fil
 import { JobLists, type JobListQuery } from '../../../src/jobs/job-lists.ts';
 import { useDatabase } from '../../support/database.ts';
 import { accepted, claimRun, insertJob, makeAccount, newJob, runEnd } from '../../support/fixtures.ts';
+import { passHorizon } from '../../support/horizon.ts';
 
 const database = useDatabase();
 
@@ -91,6 +92,7 @@ describe('a list', () => {
     expect(items).toEqual([await one(third!), await one(second!), await one(first!)]);
     const { items: open } = accepted(await ask(accountId, { statuses: ['queued'] }));
     expect(open).toEqual([await one(third!)]);
+    await passHorizon(database.db);
     const walked = accepted(await ask(accountId, { updatedAfter: new Date(0), metadata: { n: '1' } }));
     expect(walked.items).toEqual([await one(second!)]);
   });
@@ -128,6 +130,7 @@ describe('filters', () => {
     }));
     for (const job of jobs.slice(0, 4)) await endRuns(database.sql, [runEnd(await claimRun(database.db, job))]);
     for (const job of jobs.slice(4, 6)) await claimRun(database.db, job);
+    await passHorizon(database.db);
   });
   const newestFirst = (numbers: readonly number[]) => numbers.map((number) => jobs[number]!.id).toReversed();
   const at = (number: number) => jobs[number]!.createdAt;
@@ -176,6 +179,7 @@ describe('a request looks at so many jobs and no more', () => {
       ...(number === RARE && { type: 'test.rare' }),
     }));
     await cancelAll(accountId, [jobs[OPEN]!.id]);
+    await passHorizon(database.db);
   });
 
   test('and tells where to go on, though it found nothing', async () => {
@@ -240,6 +244,7 @@ describe('a cursor', () => {
   beforeAll(async () => {
     ({ accountId } = await makeAccount(database.db));
     await makeJobs(accountId, 3, () => ({ type: 'test.a', metadata: { a: '1', b: '2' } }));
+    await passHorizon(database.db);
   });
 
   const updatedAfter = new Date(1000);

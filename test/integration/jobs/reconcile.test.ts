@@ -7,6 +7,7 @@ import { JobLists } from '../../../src/jobs/job-lists.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
 import { accepted, claimRun, insertJob, makeAccount, newJob, runEnd } from '../../support/fixtures.ts';
+import { passHorizon } from '../../support/horizon.ts';
 
 /** The walk by `updated_after` while jobs change: it misses none, and meets each that is at rest once. */
 
@@ -62,15 +63,21 @@ class Walker {
     return page;
   }
 
-  /** To where nothing is left to be told of. */
+  /** To where nothing is left to be told of just now. */
   async catchUp(db: Database): Promise<this> {
     while ((await this.step(db)).hasMore);
     return this;
   }
+
+  /** To where everything was told of that is committed by now. */
+  async catchUpWithAll(db: Database): Promise<this> {
+    await passHorizon(database.db);
+    return this.catchUp(db);
+  }
 }
 
 const walkAll = (accountId: AccountId, start: Date, limit?: number, filter?: JobFilter) =>
-  new Walker(accountId, { start }, limit, filter).catchUp(database.db);
+  new Walker(accountId, { start }, limit, filter).catchUpWithAll(database.db);
 
 /** The end of a job that waits. */
 function canceled(job: Pick<NewJob, 'accountId' | 'id'>): RunEnd {
@@ -153,7 +160,7 @@ describe('walking while jobs change', () => {
     const walk = async (walker: Walker) => {
       const db = database.open({ max: 1 });
       while (!burntOut.signal.aborted) await walker.step(db);
-      await walker.catchUp(db);
+      await walker.catchUpWithAll(db);
     };
     const fire = Promise.all([underFire(accountId, walkers), live(database.open({ max: 1 }), other, 5)]);
     await Promise.all([fire.finally(() => burntOut.abort()), ...walkers.map(walk)]);
@@ -191,7 +198,7 @@ describe('a walk at rest', () => {
     expect(walker.seen.map(({ id }) => id)).toEqual(ids);
     await claimRun(database.db, { accountId, id: ids[3]! });
     expect((await walkAll(accountId, BEGINNING, 4)).seen.map(({ id }) => id)).toEqual([...ids.toSpliced(3, 1), ids[3]]);
-    await walker.catchUp(database.db);
+    await walker.catchUpWithAll(database.db);
     expect(walker.seen.slice(9)).toMatchObject([{ id: ids[3], status: 'in_progress', sequence: 2 }]);
   });
 
@@ -210,16 +217,17 @@ describe('a walk at rest', () => {
     expect(walker.seen).toEqual([]);
     for (const _ of [1, 2, 3]) expect(await walker.step(database.db)).toMatchObject({ items: [], hasMore: false });
     const late = await insertJob(database.db, accountId);
-    await walker.catchUp(database.db);
+    await walker.catchUpWithAll(database.db);
     expect(walker.seen).toMatchObject([{ id: late.id }]);
   });
 
   test('goes on where it was in another process, after weeks', async () => {
     const { accountId, ids } = await restingJobs(5);
     const first = new Walker(accountId, { start: BEGINNING }, 2);
+    await passHorizon(database.db);
     await first.step(database.db);
     const second = new Walker(accountId, { cursor: first.cursor }, 2);
-    await second.catchUp(database.open({ max: 1 }));
+    await second.catchUpWithAll(database.open({ max: 1 }));
     expect(second.seen.map(({ id }) => id)).toEqual(ids.slice(2));
   });
 
@@ -258,12 +266,13 @@ describe('a transaction that is under way', () => {
     const job = await insertJob(database.db, accountId);
     expect(await walker.step(database.db)).toMatchObject({ items: [], hasMore: false });
     // One that starts now sees no more: it must not begin beyond what is held.
-    const starting = await walkAll(accountId, new Date(Date.now() - 1000));
+    const start = new Date(Date.now() - 1000);
+    const starting = await new Walker(accountId, { start }).catchUp(database.db);
     expect(starting.seen).toEqual([]);
     held.resolve();
     await holder;
     for (const late of [walker, starting]) {
-      await late.catchUp(database.db);
+      await late.catchUpWithAll(database.db);
       expect(late.seen).toMatchObject([{ id: job.id }]);
     }
   });
@@ -278,7 +287,7 @@ describe('a transaction that is under way', () => {
       }),
     ).rejects.toThrow('no');
     const job = await insertJob(database.db, accountId);
-    await walker.catchUp(database.db);
+    await walker.catchUpWithAll(database.db);
     expect(walker.seen).toMatchObject([{ id: job.id }]);
   });
 });
@@ -302,7 +311,7 @@ describe('clocks', () => {
     const { accountId } = await makeAccount(database.db);
     const walker = await walkAll(accountId, new Date());
     const job = await insertJob(database.db, accountId, { createdAt: new Date('2001-01-01T00:00:00Z') });
-    await walker.catchUp(database.db);
+    await walker.catchUpWithAll(database.db);
     expect(walker.seen).toMatchObject([{ id: job.id }]);
   });
 

@@ -18,6 +18,7 @@ import {
   newJob,
   runEnd,
 } from '../../support/fixtures.ts';
+import { passHorizon } from '../../support/horizon.ts';
 import { memoryLog } from '../../support/log.ts';
 
 const database = useDatabase();
@@ -126,6 +127,7 @@ describe('a job whose time is over', () => {
   test('is in no list and in no walk', async () => {
     const [, young] = [await oldJob(accountId, 31), await oldJob(accountId, 29)];
     await makeRetention().retention.run();
+    await passHorizon(database.db);
     const filter = {
       types: undefined,
       statuses: undefined,
@@ -157,8 +159,8 @@ describe('a job whose time is over', () => {
           VALUES (${accountId}, ${end.runId}, ${number}, 'x')`;
     await makeRetention().retention.run();
     expect(await countOf('deliveries', 'job_id', old.id)).toBe(0);
-    expect(await countOf('result_chunks', 'run_id', old.end.runId)).toBe(0);
-    expect(await countOf('result_chunks', 'run_id', kept.end.runId)).toBe(2);
+    expect(await countOf('result_chunks', 'run_id', old.end.runId!)).toBe(0);
+    expect(await countOf('result_chunks', 'run_id', kept.end.runId!)).toBe(2);
     expect(await countOf('job_runs', 'job_id', old.id)).toBe(1);
     expect(await countOf('events', 'job_id', old.id)).toBe(3);
   });
