@@ -7,11 +7,10 @@ import { findJob } from '#store/job-reads.ts';
 import type { JobRecord } from '#store/jobs.ts';
 import { deleteChunks } from '#store/result-chunks.ts';
 import { type JobRef, requestCancel } from '#store/run-queue.ts';
+import { endRun } from './end-run.ts';
 import type { Endings } from './endings.ts';
 import type { JobTypes } from './job-types.ts';
 import { refuseMissing } from './missing-job.ts';
-import { retryPolicyOf } from './retry-policy.ts';
-import { decideRunEnd } from './run-end.ts';
 
 export interface CancelerDeps {
   readonly db: Database;
@@ -54,9 +53,7 @@ export class Canceler {
   }
 
   async #end(job: JobRecord): Promise<boolean> {
-    const { types, publicUrl, endings } = this.#deps;
-    const context = { policy: retryPolicyOf(types, job), publicUrl, now: new Date(), random: 0 };
-    const canceled = await endings.add(decideRunEnd(job, { kind: 'canceled' }, context), '');
+    const canceled = (await endRun(job, { kind: 'canceled' }, this.#deps)) !== undefined;
     // What a back end has sent of its result so far.
     if (canceled && job.runId !== null)
       await deleteChunks(this.#deps.db.sql, { accountId: job.accountId, runId: job.runId });

@@ -19,8 +19,8 @@ export interface EndingListeners {
 
 interface Ending {
   readonly end: RunEnd;
-  /** Where the job waits for its next run, should there be one. */
-  readonly pool: string;
+  /** Where the job waits for its next run, should there be one; null leaves it where it is. */
+  readonly pool: string | null;
 }
 
 /** The one way in which runs and waiting jobs end, whoever ran them: many in one transaction. */
@@ -37,14 +37,14 @@ export class Endings {
     this.#group = new GroupCommit<Ending>({ ...MEASURED_GROUPS, commit: (endings) => this.#commit(endings) });
   }
 
-  /** True once it is written; false when the run was not the job's own any more, and nothing was. */
-  async add(end: RunEnd, pool: string): Promise<boolean> {
+  /** True once it is written; false when the run was not the job's own any more, and nothing was. See `endRun`. */
+  async add(end: RunEnd, pool: string | null): Promise<boolean> {
     const isOurs = await this.#group.add({ end, pool });
     if (!isOurs) return false;
     const { announceDeliveries, announceRuns, dueAt, jobsChanged, ran } = this.#listeners;
     if (end.delivery !== null) announceDeliveries();
     if (end.nextRunAt !== null) dueAt(end.nextRunAt.getTime());
-    else if (end.jobStatus === 'in_progress') announceRuns(pool);
+    else if (end.jobStatus === 'in_progress' && pool !== null) announceRuns(pool);
     jobsChanged([end]);
     if (end.ran !== undefined) ran?.(end.ran.type, end.ran.ms);
     return true;
@@ -52,7 +52,7 @@ export class Endings {
 
   /** Jobs, runs, events, deliveries and the queue; with deliveries, the items that stand for them. */
   async #commit(endings: readonly Ending[]): Promise<ReadonlySet<Ending> | undefined> {
-    const ends = endings.map(({ end }) => end);
+    const ends = endings.map(({ end, pool }) => (end.jobStatus === 'in_progress' ? { ...end, pool } : end));
     // Two ends of one job, told at once from outside: only one can be written, and each must know whether it was. Alone.
     if (new Set(ends.map(({ jobId }) => jobId)).size < ends.length) throw new FenceRefused();
     const items = ends.flatMap(firstAttempt);

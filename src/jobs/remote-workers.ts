@@ -2,10 +2,9 @@ import { type Result, refuse } from '#domain/problem.ts';
 import type { Sleeper } from '#queue/signals.ts';
 import { type ClaimedJob, claimRuns } from '#store/claim-runs.ts';
 import { findReadyPools, type JobRef } from '#store/run-queue.ts';
+import { endRun } from './end-run.ts';
 import type { JobType } from './job-types.ts';
 import type { AccountLimits } from './pool-runner.ts';
-import { retryPolicyOf } from './retry-policy.ts';
-import { decideRunEnd } from './run-end.ts';
 import type { RunReportsDeps } from './run-reports.ts';
 import { type ClaimWish, WaitingRoom } from './waiting-room.ts';
 
@@ -139,13 +138,11 @@ export class RemoteWorkers {
 
   /** What is not handed out: its worker left, or its client called it off between two runs. */
   async #giveBack(job: ClaimedJob): Promise<void> {
-    const { types, publicUrl, endings, log } = this.#deps;
-    const context = { policy: retryPolicyOf(types, job), publicUrl, now: new Date(), random: Math.random() };
     try {
-      await endings.add(decideRunEnd(job, { kind: 'released' }, context), types.get(job.type)?.pool ?? '');
+      await endRun(job, { kind: 'released' }, this.#deps);
     } catch (error) {
       // Its lease runs out, and the others must not be lost with it.
-      log.error({ err: error, job_id: job.id, run_id: job.runId }, 'a run could not be given back');
+      this.#deps.log.error({ err: error, job_id: job.id, run_id: job.runId }, 'a run could not be given back');
     }
   }
 }

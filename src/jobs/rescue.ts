@@ -1,13 +1,12 @@
 import type { Logger } from '#log.ts';
 import type { Database } from '#store/database.ts';
 import { findJobs } from '#store/job-reads.ts';
-import type { JobRecord } from '#store/jobs.ts';
 import { deleteChunks } from '#store/result-chunks.ts';
 import { findExpiredJobs, findLapsedRuns, type LapsedRun, listReadyPools, moveToPool } from '#store/run-queue.ts';
+import { endRun } from './end-run.ts';
 import type { Endings } from './endings.ts';
 import { type JobTypes, SHARED_POOLS } from './job-types.ts';
-import { retryPolicyOf } from './retry-policy.ts';
-import { decideRunEnd, type RunOutcome } from './run-end.ts';
+import type { RunOutcome } from './run-end.ts';
 
 export interface RescueDeps {
   readonly db: Database;
@@ -26,19 +25,28 @@ const CANCEL_SLACK_MS = 15_000;
 
 /** Ends runs that nobody speaks for any more: their worker died, their back end never answered, they would not stop. */
 export async function rescueRuns(deps: RescueDeps): Promise<void> {
+  // A worker may have died with thousands. A batch of which some could not be ended is left to the next time.
+  while ((await rescueSome(deps)) === BATCH);
+}
+
+/** Answers how many it ended. */
+async function rescueSome(deps: RescueDeps): Promise<number> {
   const cancelGraceMs = deps.cancelGraceMs + CANCEL_SLACK_MS;
   const lapsed = await findLapsedRuns(deps.db, { limit: BATCH, cancelGraceMs });
-  if (lapsed.length === 0) return;
+  if (lapsed.length === 0) return 0;
   const jobs = new Map((await findJobs(deps.db, lapsed)).map((job) => [job.id, job]));
-  await Promise.all(
+  const rescued = await Promise.all(
     lapsed.map(async (run) => {
       const job = jobs.get(run.jobId);
-      if (job?.runId !== run.runId || !(await end(job, outcomeOf(run), deps))) return;
+      const end = job?.runId === run.runId ? await endRun(job, outcomeOf(run), deps) : undefined;
+      if (end === undefined) return 0;
       await deleteChunks(deps.db.sql, run);
       const { accountId: account_id, jobId: job_id, runId: run_id } = run;
-      deps.log.warn({ account_id, job_id, run_id, worker_id: job.workerId, run: outcomeOf(run).kind }, 'rescued');
+      deps.log.warn({ account_id, job_id, run_id, worker_id: job!.workerId, run: end.runStatus }, 'rescued');
+      return 1;
     }),
   );
+  return rescued.reduce<number>((sum, one) => sum + one, 0);
 }
 
 function outcomeOf({ cancelRequested, timedOut, timeoutMs, heldBy }: LapsedRun): RunOutcome {
@@ -50,16 +58,17 @@ function outcomeOf({ cancelRequested, timedOut, timeoutMs, heldBy }: LapsedRun):
 
 /** Ends jobs that were not started before their `expires_at`. */
 export async function expireJobs(deps: RescueDeps): Promise<void> {
-  const due = await findExpiredJobs(deps.db, BATCH);
-  if (due.length === 0) return;
-  const jobs = await findJobs(deps.db, due);
-  const waiting = jobs.filter(({ status }) => status === 'queued');
-  await Promise.all(waiting.map((job) => end(job, { kind: 'expired' }, deps)));
+  while ((await expireSome(deps)) === BATCH);
 }
 
-function end(job: JobRecord, outcome: RunOutcome, { types, publicUrl, endings }: RescueDeps): Promise<boolean> {
-  const context = { policy: retryPolicyOf(types, job), publicUrl, now: new Date(), random: Math.random() };
-  return endings.add(decideRunEnd(job, outcome, context), types.get(job.type)?.pool ?? SHARED_POOLS.inline);
+/** Answers how many it ended. */
+async function expireSome(deps: RescueDeps): Promise<number> {
+  const due = await findExpiredJobs(deps.db, BATCH);
+  if (due.length === 0) return 0;
+  const jobs = await findJobs(deps.db, due);
+  const waiting = jobs.filter(({ status }) => status === 'queued');
+  const ends = await Promise.all(waiting.map((job) => endRun(job, { kind: 'expired' }, deps)));
+  return ends.filter((end) => end !== undefined).length;
 }
 
 /** A type that lost its limit, or went to other workers, leaves what is queued in a pool that nobody claims from. */
@@ -68,8 +77,11 @@ export async function moveStrays({ db, types, announceRuns, log }: RescueDeps): 
   for (const from of await listReadyPools(db)) {
     const type = types.get(from.slice(from.indexOf(':') + 1));
     if (pools.has(from) || type === undefined) continue;
-    const items = await moveToPool(db, { from, type: type.type, to: type.pool, limit: BATCH });
-    if (items > 0) announceRuns(type.pool);
+    let items = 0;
+    for (let moved = BATCH; moved === BATCH; items += moved) {
+      moved = await moveToPool(db, { from, type: type.type, to: type.pool, limit: BATCH });
+      if (moved > 0) announceRuns(type.pool);
+    }
     log.info({ from, to: type.pool, items }, 'moved to another pool');
   }
 }

@@ -90,6 +90,7 @@ function base(job: JobRecord, { now, progress = null }: RunEndContext) {
     accountId: job.accountId,
     jobId: job.id,
     runId: job.runId,
+    sequence: job.sequence + 1,
     runStatus: null,
     runError: null,
     jobError: null,

@@ -5,11 +5,11 @@ import { appendLog, findHeldJob, type HeldJob } from '#store/held-runs.ts';
 import { setProgress } from '#store/jobs.ts';
 import { deleteChunks } from '#store/result-chunks.ts';
 import { type JobRef, renewLeases, type RunRef } from '#store/run-queue.ts';
+import { endRun } from './end-run.ts';
 import type { Endings } from './endings.ts';
 import { checkValue, type HandlerFailure } from './handler.ts';
-import { type JobTypes, SHARED_POOLS } from './job-types.ts';
-import { retryPolicyOf } from './retry-policy.ts';
-import { decideRunEnd, type RunOutcome } from './run-end.ts';
+import type { JobTypes } from './job-types.ts';
+import type { RunOutcome } from './run-end.ts';
 import { countOfLines, MAX_LINES, toLogLine } from './run-log.ts';
 import { type EndedRun, lookUpEnded, refuseEnded } from './run-record.ts';
 import { type IncomingResult, RunUploads, type RunUploadsDeps } from './run-uploads.ts';
@@ -160,13 +160,12 @@ export class RunReports {
   }
 
   async #end(held: HeldJob, outcome: RunOutcome, same: readonly EndedRunStatus[]): Promise<Result<EndedRun>> {
-    const { db, types, endings, publicUrl, announceRuns } = this.#deps;
+    const { db, types, announceRuns } = this.#deps;
     const { accountId, id: jobId, runId } = held;
     const run = { accountId, jobId, runId };
     const type = types.get(held.type);
-    const context = { policy: retryPolicyOf(types, held), publicUrl, now: new Date(), random: Math.random() };
-    const end = decideRunEnd(held, outcome, context);
-    if (!(await endings.add(end, type?.pool ?? SHARED_POOLS.inline))) return lookUpEnded(db, run, same);
+    const end = await endRun(held, outcome, this.#deps);
+    if (end === undefined) return lookUpEnded(db, run, same);
     // Pieces of an upload that broke off with the process that took it.
     if (held.uploadId !== null && end.result === null) await deleteChunks(db.sql, run);
     // Its place is free again, in this pool and, with limits by account, in others: those are left to the polls.

@@ -7,14 +7,13 @@ import { insertLogLines } from '#store/job-logs.ts';
 import { setProgress } from '#store/jobs.ts';
 import { deleteChunks } from '#store/result-chunks.ts';
 import { deferRun, type JobRef, type RunRef } from '#store/run-queue.ts';
+import { endRun } from './end-run.ts';
 import type { Endings } from './endings.ts';
 import { execute, type Stopped, type Stops } from './execute.ts';
 import { failed, type HandlerContext, type HandlerOutcome } from './handler.ts';
 import type { JobType, JobTypes } from './job-types.ts';
 import { ProgressReport } from './progress.ts';
 import type { KeptOutcome, ResultKeeper } from './result-keeper.ts';
-import { decideRunEnd } from './run-end.ts';
-import { retryPolicyOf } from './retry-policy.ts';
 import { RunLog } from './run-log.ts';
 
 /** Does a job type's work, wherever that is done. Must not reject. */
@@ -49,18 +48,14 @@ export async function workOff(job: ClaimedJob, stops: Stops, deps: RunWorkDeps):
     await discardResult(run, stops, deps);
     return logRun(job, deps, { run: 'refused', job: 'in_progress' });
   }
-  const policy = retryPolicyOf(deps.types, job);
-  const now = new Date();
-  const end = decideRunEnd(job, outcome, { policy, publicUrl: deps.publicUrl, now, random: Math.random(), progress });
-  const pool = deps.types.get(job.type)?.pool ?? 'shared';
-  const isOurs = await persist(() => deps.endings.add(end, pool), isUnavailable, stops.shutdown);
+  const end = await persist(() => endRun(job, outcome, deps, progress), isUnavailable, stops.shutdown);
   // A run that was stopped may have been in the middle of storing. From here on its fence refuses what comes late.
-  if (isStopped(outcome) || (!isOurs && end.result !== null)) await discardResult(run, stops, deps);
+  if (isStopped(outcome) || (end === undefined && outcome.kind === 'succeeded')) await discardResult(run, stops, deps);
   logRun(job, deps, {
-    run: isOurs ? (end.runStatus ?? 'refused') : 'refused',
-    job: end.jobStatus,
-    ...(end.runError && { error: end.runError.code }),
-    ...(end.nextRunAt && { next_run_at: end.nextRunAt }),
+    run: end?.runStatus ?? 'refused',
+    job: end?.jobStatus ?? 'in_progress',
+    ...(end?.runError && { error: end.runError.code }),
+    ...(end?.nextRunAt && { next_run_at: end.nextRunAt }),
   });
 }
 

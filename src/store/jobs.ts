@@ -108,6 +108,8 @@ export interface RunEnd {
   readonly jobId: JobId;
   /** The fence; null when no run is under way, and none may be. */
   readonly runId: RunId | null;
+  /** The event's number, as its body says it. Without a run it is the fence: a run may have come and gone meanwhile. */
+  readonly sequence?: number;
   /** Null without a run. */
   readonly runStatus: EndedRunStatus | null;
   readonly runError: JobError | null;
@@ -121,6 +123,8 @@ export interface RunEnd {
   readonly progress: JobProgress | null;
   /** Null for a job that goes on: it is ready now. */
   readonly nextRunAt: Date | null;
+  /** Where a job that goes on waits, should its type have moved; null or left out: where it did. */
+  readonly pool?: string | null;
   readonly endedAt: Date;
   readonly event: {
     readonly id: EventId;
@@ -144,7 +148,8 @@ export interface StoredResult {
 /**
  * Ends runs, or jobs that wait: queue, job, run, event and delivery in one statement. Answers the jobs it ended. The fence
  * is the queue's row: a run that is no longer the job's own (its lease ran out, another worker took over) finds none and is
- * not among the answer. The queue's row is locked before the job's, here as in a claim, so that the two cannot deadlock.
+ * not among the answer. Nor is one that was called off and would be run again: whoever ends it looks at it anew. The queue's
+ * row is locked before the job's, here as in a claim, so that the two cannot deadlock.
  */
 export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise<ReadonlySet<JobId>> {
   const rows = ends.map(({ outputText, event, delivery, result, ran: _ran, ...end }) => {
@@ -165,7 +170,7 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
   const ended = await sql<{ id: JobId }[]>`
     WITH r AS MATERIALIZED (
       SELECT * FROM json_to_recordset(${`[${rows.join(',')}]`}::text::json) AS r (
-        "accountId" text, "jobId" text, "runId" text, "runStatus" text, "runError" json, "jobStatus" text,
+        "accountId" text, "jobId" text, "runId" text, sequence int, pool text, "runStatus" text, "runError" json, "jobStatus" text,
         "jobError" json, output json, inline boolean, "resultType" text, "resultBytes" bigint, "resultSha256" text,
         "uploadId" text, progress json, "nextRunAt" timestamptz, "endedAt" timestamptz, "eventId" text, "eventType" text,
         "eventBody" text, "deliveryId" text, "endpointId" text)
@@ -174,16 +179,19 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
       DELETE FROM ringback.run_queue AS item USING r
       WHERE item.account_id = r."accountId" AND item.job_id = r."jobId" AND item.run_id IS NOT DISTINCT FROM r."runId"
         AND r."jobStatus" <> 'in_progress' AND (r."uploadId" IS NULL OR item.upload_id = r."uploadId")
+        AND (r."runId" IS NOT NULL OR r.sequence IS NULL OR r.sequence = (
+          SELECT job.sequence + 1 FROM ringback.jobs AS job WHERE job.account_id = item.account_id AND job.id = item.job_id))
       RETURNING r.* -- so that what follows need not be joined with r again, which would compare each with each
     ), requeued AS (
       UPDATE ringback.run_queue AS item SET
         state = CASE WHEN r."nextRunAt" IS NULL THEN 'ready' ELSE 'delayed' END,
         due_at = coalesce(r."nextRunAt", item.due_at),
+        pool = coalesce(r.pool, item.pool),
         run_id = NULL, worker_id = NULL, held_by = NULL, lease_expires_at = NULL, deadline_at = NULL,
         completion_hash = NULL, upload_id = NULL
       FROM r
       WHERE item.account_id = r."accountId" AND item.job_id = r."jobId" AND item.run_id IS NOT DISTINCT FROM r."runId"
-        AND r."jobStatus" = 'in_progress'
+        AND r."jobStatus" = 'in_progress' AND item.cancel_requested_at IS NULL
       RETURNING r.*
     ), ended AS (
       UPDATE ringback.jobs AS job SET
@@ -195,7 +203,7 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
         result_sha256 = decode(r."resultSha256", 'hex'),
         error = r."jobError",
         failure_count = failure_count + coalesce(r."runStatus" IN ('failed', 'timed_out', 'lost'), false)::int,
-        sequence = sequence + 1,
+        sequence = job.sequence + 1,
         progress = coalesce(r.progress, job.progress),
         run_id = NULL,
         next_run_at = r."nextRunAt",
@@ -203,14 +211,15 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
         finished_at = CASE WHEN r."jobStatus" <> 'in_progress' THEN r."endedAt" END
       FROM (SELECT * FROM removed UNION ALL SELECT * FROM requeued) AS r
       WHERE job.account_id = r."accountId" AND job.id = r."jobId" AND job.status IN ('queued', 'in_progress')
-      RETURNING job.account_id, job.id, job.sequence, job.run_count, job.run_started_at, job.worker_id, r.*
+      RETURNING job.account_id, job.id, job.sequence AS event_sequence, job.run_count, job.run_started_at, job.worker_id,
+        r.*
     ), run AS (
       INSERT INTO ringback.job_runs (account_id, id, job_id, number, status, worker_id, error, started_at, finished_at)
       SELECT account_id, "runId", id, run_count, "runStatus", worker_id, "runError", run_started_at, "endedAt"
       FROM ended WHERE "runId" IS NOT NULL
     ), event AS (
       INSERT INTO ringback.events (account_id, id, type, job_id, sequence, body, created_at)
-      SELECT account_id, "eventId", "eventType", id, sequence, convert_to("eventBody", 'UTF8'), "endedAt" FROM ended
+      SELECT account_id, "eventId", "eventType", id, event_sequence, convert_to("eventBody", 'UTF8'), "endedAt" FROM ended
     ), delivery AS (
       INSERT INTO ringback.deliveries (
         account_id, id, event_id, event_type, job_id, endpoint_id, status, attempt_count, next_attempt_at,

@@ -35,7 +35,8 @@ beforeAll(async () => {
   await passHorizon(database.db);
 });
 
-const get = (query: string | Record<string, string> = '') => ask('GET', `/v1/jobs?${new URLSearchParams(query)}`);
+const get = (query: string | Record<string, string> = '') =>
+  ask('GET', `/v1/jobs?${new URLSearchParams(query).toString()}`);
 const idsOf = (items: ReadonlyArray<{ id: string }>) => items.map(({ id }) => id);
 const newestFirst = (fits: (job: (typeof jobs)[number], number: number) => boolean) =>
   idsOf(jobs.filter(fits)).toReversed();
@@ -155,7 +156,7 @@ describe('GET /v1/jobs', () => {
     const { ask: own } = await newClient();
     const walk = async (query: Record<string, string>) => {
       await passHorizon(database.db);
-      const { status, json } = await own('GET', `/v1/jobs?${new URLSearchParams({ limit: '2', ...query })}`);
+      const { status, json } = await own('GET', `/v1/jobs?${new URLSearchParams({ limit: '2', ...query }).toString()}`);
       expect(status).toBe(200);
       return json;
     };

@@ -263,15 +263,15 @@ function askTwiceAtOnce(): Promise<Answer> {
   });
 }
 
-async function beginRun(): Promise<ClaimedRun> {
-  const { id } = await submit(ask, { type: 'remote.number', input: 1 });
-  const run = await claimRun(ask, 'remote.number', { lease_s: 300 });
+async function beginRun(type = 'remote.number'): Promise<ClaimedRun> {
+  const { id } = await submit(ask, { type, input: 1 });
+  const run = await claimRun(ask, type, { lease_s: 300 });
   expect(run.job.id).toBe(id);
   return run;
 }
 
 async function upload(body: string): Promise<Answer> {
-  const run = await beginRun();
+  const run = await beginRun('remote.file');
   const refused = await ask('PUT', `/v1/worker/runs/${run.handle}/result`, body, { 'content-type': 'text/plain' });
   await tell(ask, run, 'complete', { output: 1 });
   return refused;

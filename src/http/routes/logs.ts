@@ -19,7 +19,7 @@ export function logRoutes({ logs }: LogRoutesDeps) {
       'In order, from `after` on. Asking again with the `next_after` of the last answer gives what was said since: no line ' +
       'is missed, none comes twice. Once the job shows as done, every line can be read.',
     request: { params: z.object({ id: idSchema('job') }), query: logQuery },
-    responses: { 200: json(logSchema, 'Lines, oldest first.'), ...problems(400, 404) },
+    responses: { 200: json(logSchema, 'Lines, oldest first.'), ...problems(400, 404, 410) },
   });
   return new OpenAPIHono<Env>({ defaultHook: onInvalid }).openapi(read, async (c) => {
     const query = c.req.valid('query');

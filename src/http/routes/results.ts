@@ -43,7 +43,7 @@ const route = createRoute({
     200: { description: 'The bytes, in the content type of the result.', content, headers },
     206: { description: 'The range asked for.', content, headers: partHeaders },
     304: { description: 'The client has it already.', headers: headers.pick({ ETag: true }) },
-    ...problems(400, 404, 409, 416),
+    ...problems(400, 404, 409, 410, 416),
   },
 });
 

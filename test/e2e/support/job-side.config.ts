@@ -33,5 +33,6 @@ export default defineConfig({
       retry: { minDelayMs: 0, jitter: 0 },
       remote: true,
     }),
+    defineJob({ type: 'remote.file', description: 'Whatever comes of it.', input: z.unknown(), remote: true }),
   ],
 });

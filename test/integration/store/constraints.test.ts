@@ -174,6 +174,7 @@ const ILLEGAL: Readonly<Record<string, readonly Change[]>> = {
     ['run_queue_lease', { lease_expires_at: 'NULL' }],
     ['run_queue_lease', { deadline_at: 'NULL' }],
     ['run_queue_completion_held', { ...READY, completion_hash: "'\\x00'" }],
+    ['run_queue_upload_held', { ...READY, upload_id: "'upload'" }],
   ],
   idempotency_keys: [
     ['idempotency_keys_pkey', { key: 'key' }],
