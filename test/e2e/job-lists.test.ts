@@ -193,6 +193,8 @@ describe('a job that is no longer kept', () => {
       ['GET', '/result'],
       ['GET', '/runs'],
       ['GET', '/deliveries'],
+      ['GET', '/logs'],
+      ['GET', '/events'],
       ['POST', '/cancel'],
     ] as const) {
       const document = expectProblem(await own(method, `/v1/jobs/${id}${rest}`), 'job_expired');

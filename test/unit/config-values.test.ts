@@ -33,6 +33,7 @@ test('without any variable everything runs, embedded, for this machine alone', (
     accountLimits: { maxRunning: null, maxPending: null, submissionsPerSecond: null },
     maxQueued: 1_000_000,
     retentionDays: 30,
+    recordRetentionDays: 400,
     courierConcurrency: 100,
     maxBodyBytes: 1_048_576,
     shutdownTimeoutMs: 10_000,

@@ -53,7 +53,7 @@ export function jobEventRoutes({ jobs, events, renderJob }: JobEventRoutesDeps) 
         },
       },
       204: { description: 'To a stream: the job is over, and its last event was seen. Do not connect again.' },
-      ...problems(400, 404),
+      ...problems(400, 404, 410),
     },
   });
 

@@ -39,7 +39,7 @@ export function jobStatusRoutes({ jobs, watch, polls, renderJob }: JobStatusRout
     responses: {
       200: { ...json(jobSchema, 'The job as it is now.'), headers: statusHeaders },
       304: { description: 'It is still as the tag in If-None-Match says.', headers: statusHeaders },
-      ...problems(400, 404),
+      ...problems(400, 404, 410),
     },
   });
 

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { type AccountId, type JobId, newId } from '#domain/ids.ts';
+import { type AccountId, type JobId, newId, type RunId } from '#domain/ids.ts';
 import { endRuns, insertJobs, type NewJob, type RunEnd } from '#store/jobs.ts';
 import { findJob } from '#store/job-reads.ts';
 import { findTombstone } from '#store/tombstones.ts';
@@ -71,6 +71,10 @@ const countOf = async (table: string, column: string, id: string): Promise<numbe
     SELECT count(*)::int AS rows FROM ${database.sql(`ringback.${table}`)} WHERE ${database.sql(column)} = ${id}`;
   return row!['rows'] as number;
 };
+
+/** Without asking whether the run is under way. */
+const insertChunk = (runId: RunId, number: number) => database.sql`
+  INSERT INTO ringback.result_chunks (account_id, run_id, number, bytes) VALUES (${accountId}, ${runId}, ${number}, 'x')`;
 
 let accountId: AccountId;
 beforeEach(async () => {
@@ -152,11 +156,7 @@ describe('a job whose time is over', () => {
     const old = await oldJob(accountId, 31, { outputText: null, result }, to);
     await settle(old.end, 'delivered');
     const kept = await oldJob(accountId, 29, { outputText: null, result });
-    for (const { end } of [old, kept])
-      for (const number of [0, 1])
-        await database.sql`
-          INSERT INTO ringback.result_chunks (account_id, run_id, number, bytes)
-          VALUES (${accountId}, ${end.runId}, ${number}, 'x')`;
+    for (const { end } of [old, kept]) for (const number of [0, 1]) await insertChunk(end.runId!, number);
     await makeRetention().retention.run();
     expect(await countOf('deliveries', 'job_id', old.id)).toBe(0);
     expect(await countOf('result_chunks', 'run_id', old.end.runId!)).toBe(0);
@@ -184,8 +184,7 @@ describe('a job whose time is over', () => {
         endedAt: at,
       }),
     ]);
-    await database.sql`
-      INSERT INTO ringback.result_chunks (account_id, run_id, number, bytes) VALUES (${accountId}, ${lost.runId}, 0, 'x')`;
+    await insertChunk(lost.runId, 0);
     await makeRetention().retention.run();
     expect(await countOf('result_chunks', 'run_id', lost.runId)).toBe(0);
   });

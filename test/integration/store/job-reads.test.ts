@@ -17,9 +17,13 @@ describe('finding a job', () => {
 
   test('answers as the claim of the same job does', async () => {
     const { accountId } = await makeAccount(database.db);
-    const claimed = await claimRun(database.db, await insertJob(database.db, accountId));
-    // A claim answers more: the input, and what it saw on its way.
-    expect(claimed).toMatchObject((await findJob(database.db, accountId, claimed.id))!);
+    const {
+      input: _input,
+      runTimeoutMs: _timeout,
+      ...claimed
+    } = await claimRun(database.db, await insertJob(database.db, accountId));
+    // The claim answers a few members more.
+    expect(claimed).toMatchObject({ ...(await findJob(database.db, accountId, claimed.id)) });
   });
 
   test('finds neither what is not there nor what is another account’s', async () => {
