@@ -4,17 +4,18 @@ import { eventually } from '../support/eventually.ts';
 import { errorsIn } from '../support/log.ts';
 import { client, submit, untilDone } from './support/api.ts';
 import { type ClaimedRun, claimRun, claimRuns, tell } from './support/claims.ts';
-import { serviceEnv, useService } from './support/main-process.ts';
+import { serviceEnv, spawnMain, useService } from './support/main-process.ts';
 import { openSocket } from './support/raw-http.ts';
 
 /** How workers come by their runs. */
 
+const CONFIG = 'test/e2e/support/remote.config.ts';
 const database = useDatabase();
 const key = 'rbk_for-worker-claims';
 const service = useService(() =>
   serviceEnv(database.url, {
     RINGBACK_BOOTSTRAP_KEY: key,
-    RINGBACK_CONFIG: 'test/e2e/support/remote.config.ts',
+    RINGBACK_CONFIG: CONFIG,
   }),
 );
 const ask = (...args: Parameters<ReturnType<typeof client>>) => client(service.url, key)(...args);
@@ -128,6 +129,19 @@ describe('a claim', { timeout: 40_000 }, () => {
       expect(left).toHaveLength(0);
     }, 25_000);
     for (const { id } of jobs) expect((await untilDone(ask, id)).status).toBe('succeeded');
+  });
+
+  it('that waits is answered at once when the service stops', async () => {
+    const patient = { RINGBACK_SHUTDOWN_TIMEOUT_MS: '60000' };
+    const main = spawnMain(
+      serviceEnv(database.url, { RINGBACK_BOOTSTRAP_KEY: key, RINGBACK_CONFIG: CONFIG, ...patient }),
+    );
+    const other = client(await main.listening(), key);
+    const waiting = Array.from({ length: 20 }, () => claimRuns(other, ['test.raw'], { wait_s: 30 }));
+    // It waits by the time that a later request has been answered.
+    await claimRuns(other, ['test.raw']);
+    expect((await main.ends({ signal: 'SIGTERM' })).code).toBe(0);
+    expect((await Promise.all(waiting)).flat()).toEqual([]);
   });
 
   it.each([

@@ -142,6 +142,7 @@ test('a new job is queued, with its first event and no run', async () => {
     due_at: createdAt,
     expires_at: null,
     run_id: null,
+    upload_id: null,
     worker_id: null,
     held_by: null,
     lease_expires_at: null,

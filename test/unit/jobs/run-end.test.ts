@@ -254,3 +254,8 @@ test.each([
   const { data } = JSON.parse(end.event.body!) as { data: { job: object } };
   expect(data.job).toHaveProperty('output', JSON.parse(end.outputText!));
 });
+
+test('a run that is given back after its job was called off is not followed by another', () => {
+  const job = { ...claimedJob(), cancelRequestedAt: NOW };
+  expect(decide(job, RELEASED)).toMatchObject({ runStatus: 'canceled', jobStatus: 'canceled', nextRunAt: null });
+});
