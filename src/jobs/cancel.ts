@@ -6,7 +6,7 @@ import { findHeldJob } from '#store/held-runs.ts';
 import { findJob } from '#store/job-reads.ts';
 import type { JobRecord } from '#store/jobs.ts';
 import { deleteChunks } from '#store/result-chunks.ts';
-import { type JobRef, requestCancel } from '#store/run-queue.ts';
+import { type JobRef, requestCancel, type RunRef } from '#store/run-queue.ts';
 import { endRun } from './end-run.ts';
 import type { Endings } from './endings.ts';
 import type { JobTypes } from './job-types.ts';
@@ -40,16 +40,20 @@ export class Canceler {
   async cancel(accountId: AccountId, id: JobId): Promise<Result<JobRecord>> {
     const { db } = this.#deps;
     for (let look = 0; look < MAX_LOOKS; look++) {
+      // First whatever run is under way, so that one run after the other cannot slip by between a look and a write.
+      const runId = await requestCancel(db, { accountId, jobId: id }, new Date());
+      if (runId !== undefined && (await this.#stop({ accountId, jobId: id, runId }))) return this.#read(accountId, id);
       const job = await findJob(db, accountId, id);
       if (job === undefined) return refuseMissing(db, accountId, id);
       if (isFinal(job.status)) return { ok: true, value: job };
-      const done = job.runId === null ? await this.#end(job) : await this.#stop(job, job.runId);
-      if (done) {
-        const after = await findJob(db, accountId, id);
-        return after === undefined ? refuseMissing(db, accountId, id) : { ok: true, value: after };
-      }
+      if (job.runId === null && (await this.#end(job))) return this.#read(accountId, id);
     }
     throw new Error(`job ${id} changed ${MAX_LOOKS} times while it was being canceled`);
+  }
+
+  async #read(accountId: AccountId, id: JobId): Promise<Result<JobRecord>> {
+    const job = await findJob(this.#deps.db, accountId, id);
+    return job === undefined ? refuseMissing(this.#deps.db, accountId, id) : { ok: true, value: job };
   }
 
   async #end(job: JobRecord): Promise<boolean> {
@@ -60,13 +64,12 @@ export class Canceler {
     return canceled;
   }
 
-  async #stop({ accountId, id: jobId }: JobRecord, runId: NonNullable<JobRecord['runId']>): Promise<boolean> {
-    const run = { accountId, jobId, runId };
-    if (!(await requestCancel(this.#deps.db, run, new Date()))) return false;
+  /** Tells whoever holds the run; false when it went back to the queue or to somebody else meanwhile. */
+  async #stop(run: RunRef): Promise<boolean> {
     const held = await findHeldJob(this.#deps.db, run);
     // A back end that answered 202 listens to nobody: there is nothing to wait for.
     if (held?.heldBy === 'backend') return this.#end(held);
-    this.#deps.signalCancel(jobId);
+    this.#deps.signalCancel(run.jobId);
     this.#deps.jobsChanged([run]);
     return true;
   }

@@ -85,21 +85,22 @@ export async function findExpiredJobs({ sql }: Database, limit: number): Promise
 }
 
 /**
- * Marks a run under way as called off; false when it is not under way any more. The queue's row first, as everywhere:
- * whoever holds the run reads it there.
+ * Marks the run of a job that is under way, whichever it is, as called off, and answers which; undefined when none is. The
+ * queue's row first, as everywhere: whoever holds the run reads it there.
  */
-export async function requestCancel({ sql }: Database, run: RunRef, now: Date): Promise<boolean> {
-  const marked = await sql`
+export async function requestCancel({ sql }: Database, job: JobRef, now: Date): Promise<RunId | undefined> {
+  const [marked] = await sql<{ runId: RunId }[]>`
     WITH item AS (
       UPDATE ringback.run_queue SET cancel_requested_at = coalesce(cancel_requested_at, now())
-      WHERE account_id = ${run.accountId} AND job_id = ${run.jobId} AND run_id = ${run.runId}
-      RETURNING account_id, job_id
+      WHERE account_id = ${job.accountId} AND job_id = ${job.jobId} AND state = 'leased'
+      RETURNING account_id, job_id, run_id
     )
     UPDATE ringback.jobs AS job SET
       cancel_requested_at = coalesce(cancel_requested_at, ${now}),
       updated_at = CASE WHEN cancel_requested_at IS NULL THEN ${now} ELSE updated_at END
-    FROM item WHERE job.account_id = item.account_id AND job.id = item.job_id`;
-  return marked.count === 1;
+    FROM item WHERE job.account_id = item.account_id AND job.id = item.job_id
+    RETURNING item.run_id AS "runId"`;
+  return marked?.runId;
 }
 
 /** Hands a run over to the back end that answered 202: nobody renews its lease, which lasts until the run's time is up. */

@@ -2,19 +2,16 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { z } from 'zod';
 import { Signals, type Sleeper } from '#queue/signals.ts';
 import type { Database } from '#store/database.ts';
-import { endRuns } from '#store/jobs.ts';
-import { requestCancel } from '#store/run-queue.ts';
 import { defineJob } from '../../../src/jobs/define.ts';
 import { JobTypes } from '../../../src/jobs/job-types.ts';
 import { type ClaimRequest, RemoteWorkers } from '../../../src/jobs/remote-workers.ts';
 import { ResultKeeper } from '../../../src/jobs/result-keeper.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
-import { accepted, claimRun, insertJob, makeAccount, runEnd } from '../../support/fixtures.ts';
-import { endOfJob, jobType, readJob, runsOfJob } from '../../support/job-life.ts';
+import { accepted, insertJob, makeAccount } from '../../support/fixtures.ts';
 import { memoryLog } from '../../support/log.ts';
 import { useQueues } from '../../support/queues.ts';
-import { makeEndings, PUBLIC_URL, RESULT_LIMITS, startRunner } from '../../support/workers.ts';
+import { makeEndings, PUBLIC_URL, RESULT_LIMITS } from '../../support/workers.ts';
 
 const database = useDatabase();
 const queues = useQueues(database);
@@ -133,35 +130,5 @@ describe('workers that wait', () => {
     const [counts] = await database.sql`
       SELECT max(run_count)::int AS runs, max(failure_count)::int AS failures FROM ringback.jobs`;
     expect(counts!.failures).toBe(0);
-  });
-});
-
-describe('a job that was called off just while its run failed', () => {
-  /** The run's end was decided before the cancel came, and is written after it: another run is to follow. */
-  async function failInAnInstant(pool: string, type: string) {
-    const { accountId } = await makeAccount(database.db);
-    const job = await insertJob(database.db, accountId, { type, pool });
-    const run = await claimRun(database.db, job);
-    const cancel = { accountId, jobId: job.id, runId: run.runId };
-    expect(await requestCancel(database.db, cancel, new Date())).toBe(true);
-    const failed = { runStatus: 'failed', runError: { code: 'handler_error', message: 'no' } } as const;
-    await endRuns(database.sql, [runEnd(run, { ...failed, jobStatus: 'in_progress' })]);
-    return { accountId, id: job.id, endpoint: undefined };
-  }
-
-  it('is handed to no worker, and canceled', async () => {
-    const { claim } = openRemoteWorkers();
-    const job = await failInAnInstant('remote:remote.two', 'remote.two');
-    expect(await claim({ types: ['remote.two'] })).toEqual([]);
-    expect(await readJob(database, job)).toMatchObject({ status: 'canceled' });
-    expect((await runsOfJob(database, job)).map(([, status]) => status)).toEqual(['failed', 'canceled']);
-  });
-
-  it('is begun by no runner, and canceled', async () => {
-    let begun = 0;
-    const job = await failInAnInstant('shared', 'test.job');
-    startRunner({ database, queues: queues.get() }, [jobType(() => (begun += 1))]);
-    expect(await endOfJob(database, job)).toMatchObject({ status: 'canceled', runCount: 2 });
-    expect(begun).toBe(0);
   });
 });

@@ -118,7 +118,9 @@ async function wholeLife(db: Database, count: number): Promise<Cost> {
   const grace = { limit: 500, cancelGraceMs: 60_000 };
   expect(await measure('findLapsedRuns', () => findLapsedRuns(db, grace))).toEqual([]);
   expect(await measure('findExpiredJobs', () => findExpiredJobs(db, 500))).toEqual([]);
-  expect(await measure('requestCancel', () => requestCancel(db, refOf(claimed[0]!), new Date()))).toBe(true);
+  expect(await measure('requestCancel', () => requestCancel(db, refOf(claimed[0]!), new Date()))).toBe(
+    claimed[0]!.runId,
+  );
   const ends = claimed.map(endOf);
   expect((await measure('endRuns', () => endRuns(db.sql, ends))).size).toBe(count);
   await deliver(db, ends, measure);
