@@ -37,9 +37,10 @@ function counting(db: Database) {
   return { db: counted, statements: () => statements };
 }
 
-/** As a process with the API has it. */
-function openRemoteWorkers() {
-  const { db, statements } = counting(database.open());
+/** As a process with the API has it. @param max connections to the database */
+function openRemoteWorkers(max = 5) {
+  const opened = database.open({ max });
+  const { db, statements } = counting(opened);
   const { log } = memoryLog();
   const lines = new Map<string, Sleeper>();
   const signals = new Signals(database.db, database.sql, 'test', () => undefined);
@@ -65,7 +66,9 @@ function openRemoteWorkers() {
     return accepted(await workers.claim(wish, gone));
   };
   const untilWaiting = () => eventually(() => expect(lines.get('remote:remote.one')?.hasRoom).toBe(true));
-  return { workers, claim, statements, announce, untilWaiting };
+  /** With one connection: until all that was asked so far is answered. */
+  const answered = () => opened.sql`SELECT`;
+  return { workers, claim, statements, announce, untilWaiting, answered };
 }
 
 async function queue(count: number, type = 'remote.one'): Promise<string> {
@@ -84,9 +87,11 @@ describe('workers that wait', () => {
   });
 
   it('are woken one for a job, the first that came first', async () => {
-    const { workers, claim, statements, announce } = openRemoteWorkers();
+    const { workers, claim, statements, announce, answered } = openRemoteWorkers(1);
     const waiting = Array.from({ length: 200 }, (_, n) => claim({ waitMs: 30_000, worker: `w${n}` }));
     await eventually(() => expect(statements()).toBe(200));
+    // A first claim that is still under way would find what is queued now, out of turn.
+    await answered();
     const pool = await queue(3);
     for (let n = 0; n < 3; n++) announce(pool);
     await eventually(async () => {
