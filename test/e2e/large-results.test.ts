@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { type IncomingMessage, request } from 'node:http';
 import { buffer } from 'node:stream/consumers';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
 import { type RunningService, startService } from '../support/service.ts';
@@ -226,10 +226,13 @@ describe('a process that is killed while it stores a result', { timeout: 120_000
   it('leaves nothing of it behind, and the job is run again', async () => {
     const env = { RINGBACK_CONFIG };
     const first = await startService({ databaseUrl: database.url, env });
+    // The service of this file stands still meanwhile: it must not be the one that runs the job. Then it rescues it.
+    service.main.child.kill('SIGSTOP');
+    onTestFinished(() => void service.main.child.kill('SIGCONT'));
     const { id } = await submit(first.request, { type: 'files.stuck', input: { bytes: 3_000_000 } });
     await eventually(async () => expect((await orphans()).length).toBeGreaterThan(0));
     await first.kill();
-    // The service of this file rescues it.
+    service.main.child.kill('SIGCONT');
     const job = await untilDone(ask, id, 60_000);
     expect(job).toMatchObject({ status: 'succeeded', runs: 2, result: { bytes: 3_000_000 } });
     expect(await orphans()).toEqual([]);

@@ -281,17 +281,17 @@ describe('when the database goes away while a result is stored', () => {
   test('the stream waits until it is back, and nothing is missing', async () => {
     const { proxy, db, run } = await setUp();
     const whole = randomBytes(6 * CHUNK_BYTES + 1);
+    const { promise: isCut, resolve: cut } = Promise.withResolvers<void>();
     async function* body(): AsyncGenerator<Uint8Array> {
       for (let at = 0; at < whole.length; at += CHUNK_BYTES) {
-        if (at === 3 * CHUNK_BYTES) await proxy.cut();
+        if (at === 3 * CHUNK_BYTES) cut(await proxy.cut());
         yield whole.subarray(at, at + CHUNK_BYTES);
       }
     }
     const keeping = new ResultKeeper(db, RESULT_LIMITS).keep(run, fileOutcome(body()), new AbortController().signal);
-    await eventually(async () => {
-      const stored = await database.sql`SELECT FROM ringback.result_chunks WHERE run_id = ${run.runId}`;
-      expect(stored).toHaveLength(3);
-    });
+    await isCut;
+    const stored = await database.sql`SELECT FROM ringback.result_chunks WHERE run_id = ${run.runId}`;
+    expect(stored).toHaveLength(3);
     await proxy.restore();
     expect(await keeping).toMatchObject({
       kind: 'succeeded',
