@@ -9,7 +9,7 @@ import { claimRuns } from '#store/claim-runs.ts';
 import { type Database, openDatabase } from '#store/database.ts';
 import { endRuns } from '#store/jobs.ts';
 import { migrate } from '#store/migrate.ts';
-import { decideRunEnd } from '../src/jobs/run-end.ts';
+import { decideRunEnd } from '../src/jobs/run/run-end.ts';
 import { treeCpuMicros } from './cpu.ts';
 
 /**

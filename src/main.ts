@@ -3,7 +3,7 @@ import { parseSecretKey } from '#domain/secret-box.ts';
 import { EmbeddedPostgresError } from '#embedded/errors.ts';
 import { keepSecrets } from '#embedded/kept-secrets.ts';
 import { startEmbeddedPostgres } from '#embedded/postgres.ts';
-import { ConfigFileError } from '#jobs/load-config.ts';
+import { ConfigFileError } from '#jobs/type/load-config.ts';
 import { createLogger, flush, type Logger } from './log.ts';
 import { type Service, StartError, startService } from './service.ts';
 import type { ServiceDeps } from './parts.ts';

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ensureBootstrapKey } from '#accounts/api-keys.ts';
 import { listen } from '#http/server.ts';
-import { loadJobTypes } from '#jobs/load-config.ts';
+import { loadJobTypes } from '#jobs/type/load-config.ts';
 import type { Logger } from './log.ts';
 import { installQueueSchema } from '#queue/queues.ts';
 import { isForbidden, isUnavailable } from '#store/database.ts';

@@ -2,7 +2,7 @@ import { OpenAPIHono } from '@hono/zod-openapi';
 import { methodNotAllowed } from 'hono/method-not-allowed';
 import type { ApiKeys } from '#accounts/api-keys.ts';
 import { refuse } from '#domain/problem.ts';
-import type { JobTypes } from '#jobs/job-types.ts';
+import type { JobTypes } from '#jobs/type/job-types.ts';
 import type { Logger } from '#log.ts';
 import type { Env } from './env.ts';
 import { authenticate } from './middleware/authenticate.ts';

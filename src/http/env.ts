@@ -1,6 +1,6 @@
 import type { ApiKeyRecord } from '#accounts/api-keys.ts';
 import type { ProblemCode } from '#domain/problem.ts';
-import type { RunRef } from '#jobs/completions.ts';
+import type { RunRef } from '#jobs/backend/completions.ts';
 
 /** What middleware leaves for the routes and for the log line. */
 export interface Env {

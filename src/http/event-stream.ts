@@ -1,4 +1,4 @@
-import type { FollowedItem } from '#jobs/job-events.ts';
+import type { FollowedItem } from '#jobs/wait/job-events.ts';
 import type { RenderJob } from './job-representation.ts';
 
 /** How long a client should wait before it connects again. */

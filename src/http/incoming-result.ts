@@ -1,7 +1,7 @@
 import type { Context } from 'hono';
 import { type Fault, type Result, refuse } from '#domain/problem.ts';
-import { isContentType } from '#jobs/handler.ts';
-import type { IncomingResult } from '#jobs/run-uploads.ts';
+import { isContentType } from '#jobs/run/handler.ts';
+import type { IncomingResult } from '#jobs/remote/run-uploads.ts';
 import type { Env } from './env.ts';
 
 const SHA_256 = /^sha-256 *= *:([A-Za-z0-9+/]{43}=): *(?:;.*)?$/;

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { viewJob } from '#jobs/job-view.ts';
-import type { JobRecord } from '#jobs/job-watch.ts';
+import { viewJob } from '#jobs/read/job-view.ts';
+import type { JobRecord } from '#jobs/wait/job-watch.ts';
 
 /** A job as its bytes go out, and the strong entity tag of these bytes. */
 export interface JobRepresentation {

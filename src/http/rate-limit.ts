@@ -1,5 +1,5 @@
 import type { Context } from 'hono';
-import type { RateLimit } from '#jobs/admission.ts';
+import type { RateLimit } from '#jobs/submit/admission.ts';
 
 /** What an account with a rate has left of it (draft-ietf-httpapi-ratelimit-headers). */
 export function tellLimits(c: Context, limit: RateLimit | undefined): void {

@@ -1,6 +1,6 @@
 import { toCleanText } from '#domain/json.ts';
 import type { JobProgress } from '#domain/job.ts';
-import type { ReportedFailure } from '#jobs/run-reports.ts';
+import type { ReportedFailure } from '#jobs/remote/run-reports.ts';
 
 const MAX_PROGRESS_MESSAGE = 500;
 const MAX_ERROR_MESSAGE = 2000;

@@ -1,5 +1,5 @@
-import { viewRetry } from '#jobs/job-view.ts';
-import type { ListedSchedule, ScheduleRecord } from '#jobs/schedules.ts';
+import { viewRetry } from '#jobs/read/job-view.ts';
+import type { ListedSchedule, ScheduleRecord } from '#jobs/schedule/schedules.ts';
 
 /** A schedule in a list: without its input and the times to come. */
 export function viewListedSchedule(schedule: ListedSchedule) {

@@ -1,6 +1,6 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import type { MiddlewareHandler } from 'hono';
-import type { Completions } from '#jobs/completions.ts';
+import type { Completions } from '#jobs/backend/completions.ts';
 import type { Env } from '../env.ts';
 import { incomingResult, readAway } from '../incoming-result.ts';
 import { jsonBody } from '../middleware/json-body.ts';

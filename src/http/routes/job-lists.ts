@@ -1,6 +1,6 @@
 import { createRoute, OpenAPIHono } from '@hono/zod-openapi';
-import type { JobLists } from '#jobs/job-lists.ts';
-import { viewJob } from '#jobs/job-view.ts';
+import type { JobLists } from '#jobs/read/job-lists.ts';
+import { viewJob } from '#jobs/read/job-view.ts';
 import type { Env } from '../env.ts';
 import { problem } from '../problem.ts';
 import { json, problems } from '../schemas/common.ts';

@@ -1,8 +1,8 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import { isFinal } from '#domain/job.ts';
-import type { JobQueries } from '#jobs/job-queries.ts';
-import type { JobRecord, JobWatch } from '#jobs/job-watch.ts';
-import type { PollEstimate } from '#jobs/poll-estimate.ts';
+import type { JobQueries } from '#jobs/read/job-queries.ts';
+import type { JobRecord, JobWatch } from '#jobs/wait/job-watch.ts';
+import type { PollEstimate } from '#jobs/wait/poll-estimate.ts';
 import { isNoneMatch } from '../entity-tag.ts';
 import type { Env } from '../env.ts';
 import type { RenderJob } from '../job-representation.ts';

@@ -1,8 +1,8 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import type { DeliveryQueries } from '#callbacks/delivery-queries.ts';
-import type { CurrentRun, JobQueries, RunRecord } from '#jobs/job-queries.ts';
-import { viewJob } from '#jobs/job-view.ts';
-import type { Canceler } from '#jobs/cancel.ts';
+import type { CurrentRun, JobQueries, RunRecord } from '#jobs/read/job-queries.ts';
+import { viewJob } from '#jobs/read/job-view.ts';
+import type { Canceler } from '#jobs/run/cancel.ts';
 import type { Env } from '../env.ts';
 import { problem } from '../problem.ts';
 import { idSchema, json, problems } from '../schemas/common.ts';

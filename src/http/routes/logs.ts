@@ -1,5 +1,5 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
-import type { JobLogs, LogRecord } from '#jobs/job-log.ts';
+import type { JobLogs, LogRecord } from '#jobs/read/job-log.ts';
 import type { Env } from '../env.ts';
 import { problem } from '../problem.ts';
 import { idSchema, json, problems } from '../schemas/common.ts';

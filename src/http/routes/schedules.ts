@@ -1,9 +1,9 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import type { Result } from '#domain/problem.ts';
-import { viewJob } from '#jobs/job-view.ts';
-import type { Admission } from '#jobs/admission.ts';
-import type { PollEstimate } from '#jobs/poll-estimate.ts';
-import type { SavedSchedule, Schedules } from '#jobs/schedules.ts';
+import { viewJob } from '#jobs/read/job-view.ts';
+import type { Admission } from '#jobs/submit/admission.ts';
+import type { PollEstimate } from '#jobs/wait/poll-estimate.ts';
+import type { SavedSchedule, Schedules } from '#jobs/schedule/schedules.ts';
 import type { Env } from '../env.ts';
 import { jsonBody } from '../middleware/json-body.ts';
 import { problem } from '../problem.ts';

@@ -1,6 +1,6 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import { refuse } from '#domain/problem.ts';
-import { inputJsonSchema, type JobType, type JobTypes } from '#jobs/job-types.ts';
+import { inputJsonSchema, type JobType, type JobTypes } from '#jobs/type/job-types.ts';
 import type { Env } from '../env.ts';
 import { problem } from '../problem.ts';
 import { json, problems, problemSchema } from '../schemas/common.ts';

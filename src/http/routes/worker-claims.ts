@@ -1,6 +1,6 @@
 import { createRoute, OpenAPIHono } from '@hono/zod-openapi';
 import { runHandle } from '#domain/run-handle.ts';
-import type { ClaimedJob, RemoteWorkers } from '#jobs/remote-workers.ts';
+import type { ClaimedJob, RemoteWorkers } from '#jobs/remote/remote-workers.ts';
 import type { Env } from '../env.ts';
 import { jsonBody } from '../middleware/json-body.ts';
 import { problem } from '../problem.ts';

@@ -1,6 +1,6 @@
 import { z } from '@hono/zod-openapi';
 import { JOB_STATUSES } from '#domain/job.ts';
-import type { JobListQuery } from '#jobs/job-lists.ts';
+import type { JobListQuery } from '#jobs/read/job-lists.ts';
 import { pageOf } from './common.ts';
 import { jobSchema } from './job.ts';
 

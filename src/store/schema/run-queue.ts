@@ -14,7 +14,7 @@ export const runQueue = ringback.table(
     accountId: idColumn<AccountId>('account_id').notNull(),
     jobId: idColumn<JobId>('job_id').notNull(),
     type: text().notNull(),
-    /** Which workers take it: see `jobs/job-types.ts`. */
+    /** Which workers take it: see `jobs/type/job-types.ts`. */
     pool: text().notNull(),
     state: text({ enum: RUN_ITEM_STATES }).notNull(),
     priority: smallint().notNull(),

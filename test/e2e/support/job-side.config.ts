@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
-import { defineConfig, defineJob } from '#jobs/define.ts';
+import { defineConfig, defineJob } from '#jobs/type/define.ts';
 
 /** Job types that behave as the diagnostic ones do not. */
 export default defineConfig({

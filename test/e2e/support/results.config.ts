@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { defineConfig, defineJob, FileResult } from '#jobs/define.ts';
+import { defineConfig, defineJob, FileResult } from '#jobs/type/define.ts';
 import { pseudoRandom } from './pseudo-random.ts';
 
 const bytes = z.int().min(0);

@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { z } from 'zod';
-import { defineConfig, defineJob } from '#jobs/define.ts';
+import { defineConfig, defineJob } from '#jobs/type/define.ts';
 
 /** A job type that says how far it is, step by step, and fails in its first runs if told so. */
 export default defineConfig({

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import type { AccountId } from '#domain/ids.ts';
 import type { SubmissionLimits } from '#store/quotas.ts';
-import { Admission } from '../../../src/jobs/admission.ts';
-import { QueueDepth } from '../../../src/jobs/queue-depth.ts';
+import { Admission } from '../../../src/jobs/submit/admission.ts';
+import { QueueDepth } from '../../../src/jobs/submit/queue-depth.ts';
 import { useDatabase } from '../../support/database.ts';
 import { claimRun, insertJob, makeAccount, runEnd } from '../../support/fixtures.ts';
 import { endRuns } from '#store/jobs.ts';

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import { describe, expect, test } from 'vitest';
-import { failureOf } from '#jobs/handler.ts';
+import { failureOf } from '#jobs/run/handler.ts';
 import { MIB } from '../egress/backends.ts';
 import { flood, listenRaw } from '../egress/receivers.ts';
 import { answering, bytesOf, callReceiver, failure } from './backend-calls.ts';

@@ -1,8 +1,8 @@
 import { z } from 'zod';
-import { type BackendCall, callBackend } from '#jobs/backend.ts';
-import type { Backend } from '#jobs/define.ts';
-import type { HandlerFailure, HandlerOutcome } from '#jobs/handler.ts';
-import { JobTypes } from '#jobs/job-types.ts';
+import { type BackendCall, callBackend } from '#jobs/backend/backend.ts';
+import type { Backend } from '#jobs/type/define.ts';
+import type { HandlerFailure, HandlerOutcome } from '#jobs/run/handler.ts';
+import { JobTypes } from '#jobs/type/job-types.ts';
 import { makeClient, MIB, never } from '../egress/backends.ts';
 import { listenHttp, type Receiver, urlOf } from '../egress/receivers.ts';
 

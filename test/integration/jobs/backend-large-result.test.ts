@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { failureOf } from '#jobs/handler.ts';
-import { ResultTooLargeError } from '#jobs/result-too-large.ts';
+import { failureOf } from '#jobs/run/handler.ts';
+import { ResultTooLargeError } from '#jobs/run/result-too-large.ts';
 import { MIB } from '../egress/backends.ts';
 import { flood, listenRaw } from '../egress/receivers.ts';
 import { answering, bytesOf, callReceiver, failure } from './backend-calls.ts';

@@ -2,7 +2,7 @@ import type http from 'node:http';
 import { text } from 'node:stream/consumers';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import type { Backend } from '#jobs/define.ts';
+import type { Backend } from '#jobs/type/define.ts';
 import { listenHttp, urlOf } from '../egress/receivers.ts';
 import { type CallOptions, callReceiver, failure } from './backend-calls.ts';
 

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { MOST_CAUGHT_UP } from '#domain/schedule.ts';
 import { endRuns } from '#store/jobs.ts';
 import { findSchedule, type ScheduleRecord } from '#store/schedules.ts';
-import { defineJob } from '../../../src/jobs/define.ts';
+import { defineJob } from '../../../src/jobs/type/define.ts';
 import { useDatabase } from '../../support/database.ts';
 import { accepted, makeAccount, makeEndpoint, runEnd } from '../../support/fixtures.ts';
 import { claimRuns } from '#store/claim-runs.ts';

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { newId, timeOf } from '#domain/ids.ts';
 import { claimRuns } from '#store/claim-runs.ts';
-import { rescueRuns } from '../../../src/jobs/rescue.ts';
+import { rescueRuns } from '../../../src/jobs/run/rescue.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
 import { claimRun, makeDue, runClaim } from '../../support/fixtures.ts';

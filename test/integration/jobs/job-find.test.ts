@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { JobQueries } from '../../../src/jobs/job-queries.ts';
+import { JobQueries } from '../../../src/jobs/read/job-queries.ts';
 import { useDatabase } from '../../support/database.ts';
 import { accepted, insertJob, makeAccount } from '../../support/fixtures.ts';
 import { counting } from './watch-instances.ts';

@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { JobLogs } from '#jobs/job-log.ts';
-import { JobQueries } from '#jobs/job-queries.ts';
+import { JobLogs } from '#jobs/read/job-log.ts';
+import { JobQueries } from '#jobs/read/job-queries.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
 import { accepted, makeAccount } from '../../support/fixtures.ts';

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { newId } from '#domain/ids.ts';
-import { JobQueries } from '#jobs/job-queries.ts';
-import { type JobResult, ResultCutError } from '#jobs/job-results.ts';
-import { ResultKeeper } from '#jobs/result-keeper.ts';
+import { JobQueries } from '#jobs/read/job-queries.ts';
+import { type JobResult, ResultCutError } from '#jobs/read/job-results.ts';
+import { ResultKeeper } from '#jobs/run/result-keeper.ts';
 import { endRuns } from '#store/jobs.ts';
 import { CHUNK_BYTES } from '#store/result-chunks.ts';
 import { useDatabase } from '../../support/database.ts';

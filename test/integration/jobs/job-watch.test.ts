@@ -3,7 +3,7 @@ import type { AccountId } from '#domain/ids.ts';
 import { isFinal } from '#domain/job.ts';
 import { findJobs } from '#store/job-reads.ts';
 import { type JobRecord, setProgress } from '#store/jobs.ts';
-import type { JobNews, JobWatch, WaitOptions } from '../../../src/jobs/job-watch.ts';
+import type { JobNews, JobWatch, WaitOptions } from '../../../src/jobs/wait/job-watch.ts';
 import { startTcpProxy } from '../../e2e/support/tcp-proxy.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';

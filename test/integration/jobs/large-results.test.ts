@@ -1,10 +1,10 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import type { AccountId, RunId } from '#domain/ids.ts';
-import { FileResult, NonRetryableError, RetryAfterError } from '#jobs/define.ts';
-import { openResult } from '#jobs/job-results.ts';
-import { rescueRuns } from '#jobs/rescue.ts';
-import { ResultKeeper } from '#jobs/result-keeper.ts';
+import { FileResult, NonRetryableError, RetryAfterError } from '#jobs/type/define.ts';
+import { openResult } from '#jobs/read/job-results.ts';
+import { rescueRuns } from '#jobs/run/rescue.ts';
+import { ResultKeeper } from '#jobs/run/result-keeper.ts';
 import { openDatabase } from '#store/database.ts';
 import { CHUNK_BYTES } from '#store/result-chunks.ts';
 import { startTcpProxy } from '../../e2e/support/tcp-proxy.ts';

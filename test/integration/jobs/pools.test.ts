@@ -1,8 +1,8 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { insertJobs } from '#store/jobs.ts';
-import { type AnyJobDefinition, defineJob } from '../../../src/jobs/define.ts';
-import { moveStrays } from '../../../src/jobs/rescue.ts';
+import { type AnyJobDefinition, defineJob } from '../../../src/jobs/type/define.ts';
+import { moveStrays } from '../../../src/jobs/run/rescue.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
 import { makeAccount, newJob } from '../../support/fixtures.ts';

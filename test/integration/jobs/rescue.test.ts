@@ -3,7 +3,7 @@ import { type ClaimedJob, claimRuns } from '#store/claim-runs.ts';
 import { insertJobs } from '#store/jobs.ts';
 import { insertChunk } from '#store/result-chunks.ts';
 import { deferRun, findLapsedRuns, requestCancel } from '#store/run-queue.ts';
-import { rescueRuns } from '../../../src/jobs/rescue.ts';
+import { rescueRuns } from '../../../src/jobs/run/rescue.ts';
 import { useDatabase } from '../../support/database.ts';
 import { claimRun, makeAccount, newJob, runClaim } from '../../support/fixtures.ts';
 import { callbackBody, jobType, readJob, runsOfJob, type SubmittedJob, submitJob } from '../../support/job-life.ts';

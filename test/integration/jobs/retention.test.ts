@@ -3,9 +3,9 @@ import { type AccountId, type JobId, newId, type RunId } from '#domain/ids.ts';
 import { endRuns, insertJobs, type NewJob, type RunEnd } from '#store/jobs.ts';
 import { findJob } from '#store/job-reads.ts';
 import { findTombstone } from '#store/tombstones.ts';
-import { JobLists } from '../../../src/jobs/job-lists.ts';
-import { JobQueries } from '../../../src/jobs/job-queries.ts';
-import { Retention, type RetentionDeps } from '../../../src/jobs/retention.ts';
+import { JobLists } from '../../../src/jobs/read/job-lists.ts';
+import { JobQueries } from '../../../src/jobs/read/job-queries.ts';
+import { Retention, type RetentionDeps } from '../../../src/jobs/read/retention.ts';
 import { useDatabase } from '../../support/database.ts';
 import {
   accepted,

@@ -1,4 +1,4 @@
-import { ThreadPool } from '../../../src/jobs/thread-pool.ts';
+import { ThreadPool } from '../../../src/jobs/thread/thread-pool.ts';
 
 // Run by itself, as the service is: under Node's own TypeScript loader, with the flags of `npm start`.
 const [configFile = ''] = process.argv.slice(2);

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import type { AnyJobDefinition } from '../../../src/jobs/define.ts';
-import { viewJob } from '../../../src/jobs/job-view.ts';
+import type { AnyJobDefinition } from '../../../src/jobs/type/define.ts';
+import { viewJob } from '../../../src/jobs/read/job-view.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
 import {

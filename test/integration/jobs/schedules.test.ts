@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { newId } from '#domain/ids.ts';
 import { findSchedule } from '#store/schedules.ts';
-import { Admission } from '../../../src/jobs/admission.ts';
-import { QueueDepth } from '../../../src/jobs/queue-depth.ts';
-import type { NewSchedule } from '../../../src/jobs/schedule-request.ts';
+import { Admission } from '../../../src/jobs/submit/admission.ts';
+import { QueueDepth } from '../../../src/jobs/submit/queue-depth.ts';
+import type { NewSchedule } from '../../../src/jobs/schedule/schedule-request.ts';
 import { useDatabase } from '../../support/database.ts';
 import { accepted, makeAccount, makeEndpoint } from '../../support/fixtures.ts';
 import { jobsOf, makeKeeper, makeSchedule, makeSchedules, timesOf } from '../../support/schedules.ts';

@@ -11,7 +11,7 @@ import {
   type JobContext,
   NonRetryableError,
   RetryAfterError,
-} from '#jobs/define.ts';
+} from '#jobs/type/define.ts';
 
 /**
  * Job types that run in threads, good and bad. Those that a test watches or steers take shared memory as their input,

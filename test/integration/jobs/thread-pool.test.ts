@@ -6,9 +6,9 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { NonRetryableError, RetryAfterError } from '../../../src/jobs/define.ts';
-import { failureOf, type HandlerContext, type HandlerOutcome } from '../../../src/jobs/handler.ts';
-import { ThreadPool, type ThreadPoolOptions } from '../../../src/jobs/thread-pool.ts';
+import { NonRetryableError, RetryAfterError } from '../../../src/jobs/type/define.ts';
+import { failureOf, type HandlerContext, type HandlerOutcome } from '../../../src/jobs/run/handler.ts';
+import { ThreadPool, type ThreadPoolOptions } from '../../../src/jobs/thread/thread-pool.ts';
 import { eventually } from '../../support/eventually.ts';
 
 const CONFIG = fileURLToPath(new URL('./thread-pool.config.ts', import.meta.url));

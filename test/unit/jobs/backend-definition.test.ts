@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { z } from 'zod';
-import type { AnyJobDefinition } from '../../../src/jobs/define.ts';
-import { JobTypes } from '../../../src/jobs/job-types.ts';
+import type { AnyJobDefinition } from '../../../src/jobs/type/define.ts';
+import { JobTypes } from '../../../src/jobs/type/job-types.ts';
 
 const url = 'http://10.0.0.7:8080/render?v=1';
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Batches } from '../../../src/jobs/batches.ts';
+import { Batches } from '../../../src/jobs/run/batches.ts';
 
 /** Answers each number with its double, once `open` is called for that batch; keeps what each batch was asked. */
 function doubling(options: { maxQuestions?: number; maxBatches?: number } = {}) {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { isContentType } from '#jobs/handler.ts';
+import { isContentType } from '#jobs/run/handler.ts';
 
 test.each([
   'application/pdf',

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { type Cron, nextTimes, parseCron } from '../../../src/jobs/cron.ts';
+import { type Cron, nextTimes, parseCron } from '../../../src/jobs/schedule/cron.ts';
 import { accepted } from '../../support/fixtures.ts';
 
 const cron = (expression: string, timeZone: string): Cron => accepted(parseCron(expression, timeZone));

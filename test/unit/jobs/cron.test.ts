@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { nextTimes, parseCron } from '../../../src/jobs/cron.ts';
+import { nextTimes, parseCron } from '../../../src/jobs/schedule/cron.ts';
 import { accepted } from '../../support/fixtures.ts';
 
 const NEW_YEAR = new Date('2026-01-01T00:00:00.000Z');

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { diagnosticJobs } from '../../../src/jobs/diagnostics.ts';
-import { callHandler } from '../../../src/jobs/handler.ts';
-import { JobTypes } from '../../../src/jobs/job-types.ts';
+import { diagnosticJobs } from '../../../src/jobs/type/diagnostics.ts';
+import { callHandler } from '../../../src/jobs/run/handler.ts';
+import { JobTypes } from '../../../src/jobs/type/job-types.ts';
 import { CONTEXT } from './fixtures.ts';
 
 const types = new JobTypes(diagnosticJobs);

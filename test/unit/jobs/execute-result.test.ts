@@ -1,9 +1,9 @@
 import vm from 'node:vm';
 import { expect, test } from 'vitest';
 import { z } from 'zod';
-import { NonRetryableError } from '../../../src/jobs/define.ts';
-import type { Stopped } from '../../../src/jobs/execute.ts';
-import type { HandlerOutcome } from '../../../src/jobs/handler.ts';
+import { NonRetryableError } from '../../../src/jobs/type/define.ts';
+import type { Stopped } from '../../../src/jobs/run/execute.ts';
+import type { HandlerOutcome } from '../../../src/jobs/run/handler.ts';
 import { failure, run, schema } from './fixtures.ts';
 
 function errorOf(outcome: HandlerOutcome | Stopped): string {

@@ -1,13 +1,13 @@
 import { newId } from '#domain/ids.ts';
-import type { AnyJobDefinition, StandardSchema } from '../../../src/jobs/define.ts';
-import { execute, type Stopped, type Stops } from '../../../src/jobs/execute.ts';
+import type { AnyJobDefinition, StandardSchema } from '../../../src/jobs/type/define.ts';
+import { execute, type Stopped, type Stops } from '../../../src/jobs/run/execute.ts';
 import {
   callHandler,
   type HandlerContext,
   type HandlerFailure,
   type HandlerOutcome,
-} from '../../../src/jobs/handler.ts';
-import { type JobType, JobTypes } from '../../../src/jobs/job-types.ts';
+} from '../../../src/jobs/run/handler.ts';
+import { type JobType, JobTypes } from '../../../src/jobs/type/job-types.ts';
 import type { ClaimedJob } from '../../../src/store/claim-runs.ts';
 
 export const NOW = new Date('2026-01-31T12:00:00.000Z');

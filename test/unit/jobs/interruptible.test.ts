@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { interruptible } from '#jobs/interruptible.ts';
+import { interruptible } from '#jobs/run/interruptible.ts';
 
 const never = () => new Promise<never>(() => undefined);
 

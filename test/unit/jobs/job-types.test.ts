@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { z } from 'zod';
-import { type AnyJobDefinition, defineJob } from '../../../src/jobs/define.ts';
-import { inputJsonSchema, JobTypes } from '../../../src/jobs/job-types.ts';
+import { type AnyJobDefinition, defineJob } from '../../../src/jobs/type/define.ts';
+import { inputJsonSchema, JobTypes } from '../../../src/jobs/type/job-types.ts';
 import { jobType, schema } from './fixtures.ts';
 
 const GOOD = { type: 'csv.profile', input: schema(), run: () => null };

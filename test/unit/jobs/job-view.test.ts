@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { newId } from '#domain/ids.ts';
 import { FINAL_JOB_STATUSES } from '#domain/job.ts';
 import { jobSchema } from '../../../src/http/schemas/job.ts';
-import { viewJob } from '../../../src/jobs/job-view.ts';
+import { viewJob } from '../../../src/jobs/read/job-view.ts';
 import type { JobRecord } from '../../../src/store/jobs.ts';
 import { claimedJob, NOW } from './fixtures.ts';
 

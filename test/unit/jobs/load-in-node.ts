@@ -1,4 +1,4 @@
-import { loadJobTypes } from '../../../src/jobs/load-config.ts';
+import { loadJobTypes } from '../../../src/jobs/type/load-config.ts';
 
 /** What became of loading a config file, as one line of JSON. */
 export type Loaded =

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { JobProgress } from '../../../src/domain/job.ts';
-import { ProgressReport } from '../../../src/jobs/progress.ts';
+import { ProgressReport } from '../../../src/jobs/run/progress.ts';
 
 beforeEach(() => {
   vi.useFakeTimers();

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { DEFAULT_RETRY_POLICY } from '#domain/retry.ts';
 import type { RunEnd } from '#store/jobs.ts';
-import { decideRunEnd, type RunOutcome } from '../../../src/jobs/run-end.ts';
+import { decideRunEnd, type RunOutcome } from '../../../src/jobs/run/run-end.ts';
 import { claimedJob, failure, NOW } from './fixtures.ts';
 
 function ranOf(outcome: RunOutcome, sinceMs = 1500, runs = 1): RunEnd['ran'] {

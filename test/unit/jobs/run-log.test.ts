@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { RunLog } from '#jobs/run-log.ts';
+import { RunLog } from '#jobs/run/run-log.ts';
 import type { LogLine } from '#store/job-logs.ts';
 
 type Level = Parameters<RunLog['add']>[0];

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { z } from 'zod';
-import type { SchemaResult } from '../../../src/jobs/define.ts';
-import { validate } from '../../../src/jobs/validate.ts';
+import type { SchemaResult } from '../../../src/jobs/type/define.ts';
+import { validate } from '../../../src/jobs/type/validate.ts';
 import { schema } from './fixtures.ts';
 
 const order = z.strictObject({

@@ -1,0 +1,40 @@
+import type { JobProgress } from '#domain/job.ts';
+import type { Database } from '#store/database.ts';
+import { findJob } from '#store/job-reads.ts';
+import type { JobRecord, RunEnd } from '#store/jobs.ts';
+import type { Endings } from './endings.ts';
+import type { JobTypes } from '../type/job-types.ts';
+import { retryPolicyOf } from '../type/retry-policy.ts';
+import { decideRunEnd, type RunOutcome } from './run-end.ts';
+
+export interface EndRunDeps {
+  readonly db: Database;
+  readonly types: JobTypes;
+  readonly endings: Endings;
+  readonly publicUrl: string;
+}
+
+/**
+ * Ends a run, or a job that waits, as its outcome says. Answers what was written; undefined when the run, or the wait, was
+ * not the job's own any more.
+ * @param job as it was when it was read or claimed. Called off since then, its run is not followed by another: the queue
+ *   refuses that, and the job is looked at again
+ */
+export async function endRun(
+  job: JobRecord,
+  outcome: RunOutcome,
+  { db, types, endings, publicUrl }: EndRunDeps,
+  progress: JobProgress | null = null,
+): Promise<RunEnd | undefined> {
+  const policy = retryPolicyOf(types, job);
+  const pool = types.get(job.type)?.pool ?? null;
+  const decide = (known: JobRecord) =>
+    decideRunEnd(known, outcome, { policy, publicUrl, now: new Date(), random: Math.random(), progress });
+  const end = decide(job);
+  if (await endings.add(end, pool)) return end;
+  if (end.jobStatus !== 'in_progress') return undefined;
+  const current = await findJob(db, job.accountId, job.id);
+  if (current?.runId !== job.runId || current.cancelRequestedAt === null) return undefined;
+  const canceled = decide(current);
+  return (await endings.add(canceled, pool)) ? canceled : undefined;
+}

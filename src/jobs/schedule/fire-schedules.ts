@@ -1,0 +1,102 @@
+import type { Logger } from '#log.ts';
+import { type Database, isUnavailable, transaction } from '#store/database.ts';
+import { insertJobs, type NewJob } from '#store/jobs.ts';
+import { advanceSchedules, findDueSchedules, lockDueSchedules, type ScheduleRef } from '#store/schedules.ts';
+import { decideFiring, type Fired, withoutJobs } from './decide-firing.ts';
+import type { JobTypes } from '../type/job-types.ts';
+
+export interface FiringDeps {
+  readonly db: Database;
+  readonly types: JobTypes;
+  readonly log: Logger;
+  /** Called after the commit of jobs that are ready in that pool. */
+  readonly announceRuns: (pool: string) => void;
+}
+
+/** Schedules of one transaction: each may bring an input of a megabyte. */
+const BATCH = 20;
+const MAX_STATEMENT_CHARACTERS = 8 * 1024 * 1024;
+
+/**
+ * Submits the jobs of the schedules whose time has come. Jobs and next time are written in one transaction, under the
+ * schedule's lock: any number of keepers may do this at once, each time fires once, and one who dies leaves the time to the
+ * others.
+ */
+export async function fireSchedules(deps: FiringDeps, now: Date): Promise<void> {
+  try {
+    while ((await fireBatch(deps, now, { limit: BATCH })) === BATCH);
+  } catch (error) {
+    if (isUnavailable(error)) throw error;
+    // The database refused something: whatever it is must not keep the others from their times.
+    deps.log.error({ err: error }, 'schedules could not be fired together');
+    for (const only of await findDueSchedules(deps.db, now, BATCH)) await fireAlone(deps, now, only);
+  }
+}
+
+async function fireAlone(deps: FiringDeps, now: Date, only: ScheduleRef): Promise<void> {
+  try {
+    await fireBatch(deps, now, { limit: 1, only });
+  } catch (error) {
+    if (isUnavailable(error)) throw error;
+    deps.log.error({ err: error, account_id: only.accountId, schedule_id: only.id }, 'schedule could not be fired');
+    await fireBatch(deps, now, { limit: 1, only, without: 'The job could not be stored; the log says why.' });
+  }
+}
+
+interface Batch {
+  readonly limit: number;
+  readonly only?: ScheduleRef;
+  /** Moves on without a job, for this reason. */
+  readonly without?: string;
+}
+
+/** Answers how many schedules it has moved on. */
+async function fireBatch(deps: FiringDeps, now: Date, { limit, only, without }: Batch): Promise<number> {
+  const fired = await transaction(deps.db, async (tx) => {
+    const due = await lockDueSchedules(tx, { now, limit, only });
+    if (due.length === 0) return [];
+    const decided = await Promise.all(due.map((schedule) => decideFiring(schedule, now, deps)));
+    const all = without === undefined ? decided : decided.map((each) => withoutJobs(each, without));
+    const [jobs, advances] = [all.flatMap((each) => each.jobs), all.map(({ advance }) => advance)];
+    for (const part of inParts(jobs)) await insertJobs(tx, part);
+    await advanceSchedules(tx, advances, now);
+    return all;
+  });
+  for (const pool of new Set(fired.flatMap(({ jobs }) => jobs.map((job) => job.pool)))) deps.announceRuns(pool);
+  for (const each of fired) logFired(each, now, deps.log);
+  return fired.length;
+}
+
+/** A hundred times that are made up for, each with a large input, are more than one statement should carry. */
+function inParts(jobs: readonly NewJob[]): NewJob[][] {
+  const parts: NewJob[][] = [];
+  let characters = Number.POSITIVE_INFINITY;
+  for (const job of jobs) {
+    characters += job.inputText.length;
+    if (characters > MAX_STATEMENT_CHARACTERS) {
+      parts.push([]);
+      characters = job.inputText.length;
+    }
+    parts.at(-1)!.push(job);
+  }
+  return parts;
+}
+
+function logFired({ schedule, jobs, advance, leftOut }: Fired, now: Date, log: Logger): void {
+  const { lastError, overlapSkips } = advance;
+  log[lastError === null && leftOut === null ? 'info' : 'warn'](
+    {
+      account_id: schedule.accountId,
+      schedule_id: schedule.id,
+      type: schedule.type,
+      jobs: jobs.length,
+      ...(jobs.length === 1 && { job_id: jobs[0]!.id }),
+      ...(overlapSkips > 0 && { overlap_skips: overlapSkips }),
+      ...(leftOut && { misfire: schedule.misfire, left_out_from: leftOut.first, left_out_until: leftOut.last }),
+      ...(lastError && { error: lastError.code }),
+      late_ms: now.getTime() - schedule.nextFireAt.getTime(),
+      next_fire_at: advance.nextFireAt,
+    },
+    'schedule',
+  );
+}

@@ -1,0 +1,133 @@
+import { mintSecret } from '#domain/endpoint.ts';
+import { type AccountId, type JobId, newId } from '#domain/ids.ts';
+import type { Result } from '#domain/problem.ts';
+import type { SecretKey } from '#domain/secret-box.ts';
+import { type Database, transaction } from '#store/database.ts';
+import { ensureEndpoint } from '#store/endpoints.ts';
+import { GroupCommit, MEASURED_GROUPS } from '#store/group-commit.ts';
+import { insertJobs, type NewJob } from '#store/jobs.ts';
+import type { Admission } from './admission.ts';
+import type { CallbackTargets } from './callback-targets.ts';
+import { Idempotency, type IdempotentRequest } from './idempotency.ts';
+import { viewJob } from '../read/job-view.ts';
+import type { JobTypes } from '../type/job-types.ts';
+import { recordOf, type Submission, toNewJob } from './submission.ts';
+
+/** What a client is told of an accepted submission. */
+export interface Accepted {
+  readonly id: JobId;
+  readonly type: string;
+  /** The job as JSON: the body of the 202, the same each time when it is told again. */
+  readonly body: string;
+  /** True when an earlier submission under the same idempotency key is told again. */
+  readonly replayed: boolean;
+}
+
+export interface SubmitterDeps {
+  readonly db: Database;
+  readonly types: JobTypes;
+  readonly targets: CallbackTargets;
+  readonly admission: Pick<Admission, 'admit'>;
+  readonly keys: readonly SecretKey[];
+  readonly publicUrl: string;
+  /** Called after the commit of a job that is ready in that pool. */
+  readonly announceRuns: (pool: string) => void;
+  /** Called after the commit of a job that is due at that time (Unix milliseconds). */
+  readonly dueAt: (at: number) => void;
+}
+
+/** A job with its answer, rendered before it is stored: what idempotency keeps must be there with the job. */
+interface Prepared {
+  readonly job: NewJob;
+  readonly body: string;
+}
+
+export class Submitter {
+  readonly #deps: SubmitterDeps;
+  readonly #idempotency: Idempotency;
+  readonly #group: GroupCommit<NewJob>;
+
+  constructor(deps: SubmitterDeps) {
+    this.#deps = deps;
+    this.#idempotency = new Idempotency(deps);
+    this.#group = new GroupCommit<NewJob>({
+      ...MEASURED_GROUPS,
+      commit: async (jobs) => {
+        const inserted = await insertJobs(deps.db.sql, jobs);
+        return inserted.size === jobs.length ? undefined : new Set(jobs.filter(({ id }) => !inserted.has(id)));
+      },
+    });
+  }
+
+  /** Stores and queues a job in one transaction. What it resolves with `ok` cannot be lost any more. */
+  async submit(
+    accountId: AccountId,
+    submission: Submission,
+    request: IdempotentRequest | undefined,
+  ): Promise<Result<Accepted>> {
+    const store = () => this.#submitOnce(accountId, submission, request);
+    return request === undefined ? store() : this.#idempotency.once(accountId, request, store);
+  }
+
+  async #submitOnce(
+    accountId: AccountId,
+    submission: Submission,
+    request: IdempotentRequest | undefined,
+  ): Promise<Result<Accepted>> {
+    const { types, targets, admission } = this.#deps;
+    const made = await toNewJob(types, accountId, submission, { now: new Date() });
+    if (!made.ok) return made;
+    const refusal = await admission.admit(accountId);
+    if (refusal !== undefined) return refusal;
+    if (submission.callback === undefined) return this.#store(made.value, request);
+    const target = await targets.find(accountId, submission.callback);
+    if (!target.ok) return target;
+    const { url, endpointId } = target.value;
+    if (endpointId === undefined) return this.#storeWithNewEndpoint(made.value, url, request);
+    return this.#store({ ...made.value, callbackUrl: url, callbackEndpointId: endpointId }, request);
+  }
+
+  async #store(job: NewJob, request: IdempotentRequest | undefined): Promise<Result<Accepted>> {
+    const prepared = this.#prepare(job, undefined, request);
+    const stored = await this.#group.add(prepared.job);
+    return stored ? this.#accepted(prepared) : this.#idempotency.replay(job.accountId, request);
+  }
+
+  /**
+   * The first job for a URL makes the endpoint in its own transaction, alone: endpoint, secret and job are there
+   * together or not at all, so that the secret, shown once, is not lost with a job that was not stored.
+   */
+  async #storeWithNewEndpoint(
+    job: NewJob,
+    url: string,
+    request: IdempotentRequest | undefined,
+  ): Promise<Result<Accepted>> {
+    const { db, keys } = this.#deps;
+    const { accountId, createdAt: now } = job;
+    const id = newId('ep', now.getTime());
+    const secret = mintSecret(keys, accountId, id, now);
+    const prepared = await transaction(db, async (tx) => {
+      const endpoint = await ensureEndpoint(tx, { accountId, id, url, secret: secret.sealed, now });
+      const withEndpoint = { ...job, callbackUrl: url, callbackEndpointId: endpoint.id };
+      const ready = this.#prepare(withEndpoint, endpoint.created ? secret.text : undefined, request);
+      return (await insertJobs(tx, [ready.job])).size === 1 ? ready : undefined;
+    });
+    return prepared === undefined ? this.#idempotency.replay(accountId, request) : this.#accepted(prepared);
+  }
+
+  /** Adds the answer, and what idempotency keeps of it. */
+  #prepare(job: NewJob, signingSecret: string | undefined, request: IdempotentRequest | undefined): Prepared {
+    const view = viewJob(recordOf(job), this.#deps.publicUrl);
+    const callback = view.callback && { ...view.callback, ...(signingSecret && { signing_secret: signingSecret }) };
+    const body = JSON.stringify({ ...view, ...(callback && { callback }) });
+    if (request === undefined) return { job, body };
+    const idempotency = this.#idempotency.record(job, request, { body, holdsSecret: signingSecret !== undefined });
+    return { job: { ...job, idempotency }, body };
+  }
+
+  #accepted({ job, body }: Prepared): Result<Accepted> {
+    if (job.runAt === null) this.#deps.announceRuns(job.pool);
+    else this.#deps.dueAt(job.runAt.getTime());
+    return { ok: true, value: { id: job.id, type: job.type, body, replayed: false } };
+  }
+}
