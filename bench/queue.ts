@@ -96,7 +96,7 @@ async function main(): Promise<void> {
   const postmaster = Number(readFileSync(join(postgres.clusterDir, 'postmaster.pid'), 'utf8').split('\n')[0]);
   const db = openDatabase({ url: postgres.url, applicationName: 'ringback-bench', max: 1, pinPlans: true });
   try {
-    await migrate(postgres.url, () => Promise.resolve());
+    await migrate(postgres.url);
     const accounts = Array.from({ length: 100 }, (_, index) => newId('acc', Date.now() + index));
     for (const id of accounts)
       await db.sql`INSERT INTO ringback.accounts (account_id, name, created_at) VALUES (${id}, ${id}, now())`;

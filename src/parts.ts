@@ -1,19 +1,20 @@
 import type { Config } from './config.ts';
+import { promoteDeliveries } from '#callbacks/rescue.ts';
 import { newId } from '#domain/ids.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import { createGuard } from '#egress/guard.ts';
 import { systemResolver } from '#egress/resolve.ts';
 import { createSender } from '#egress/send.ts';
 import { RunningLimits } from '#jobs/run/account-limits.ts';
-import { DueRuns } from '#jobs/run/due-runs.ts';
 import { Endings } from '#jobs/run/endings.ts';
+import { promoteRuns } from '#jobs/run/promote-runs.ts';
 import type { JobTypes } from '#jobs/type/job-types.ts';
 import { JobWatch } from '#jobs/wait/job-watch.ts';
 import { ResultKeeper } from '#jobs/run/result-keeper.ts';
 import { TypeStats } from '#jobs/wait/type-stats.ts';
 import type { Logger } from './log.ts';
 import { JobChanges } from '#queue/job-changes.ts';
-import { openQueues } from '#queue/queues.ts';
+import { DueWork } from '#queue/due-work.ts';
 import { Signals } from '#queue/signals.ts';
 import { openDatabase } from '#store/database.ts';
 import type { JobRef } from '#store/run-queue.ts';
@@ -28,6 +29,9 @@ export interface ServiceDeps {
   readonly bootstrapKey: string | undefined;
 }
 
+/** Under which name deliveries that are due are announced. */
+export const DELIVERIES = 'deliveries';
+
 /** What every role shares. */
 export async function openParts({ config, log, database }: ServiceDeps) {
   const workerId = newId('wrk', Date.now());
@@ -35,11 +39,14 @@ export async function openParts({ config, log, database }: ServiceDeps) {
   const { url, direct, pooled } = database;
   const db = openDatabase({ url, applicationName: 'ringback', max: config.databaseConnections, pinPlans: !pooled });
   const listener = openDatabase({ url: direct, applicationName: 'ringback-listen', max: 1, pinPlans: false });
-  const queues = await openQueues(url, onError);
   const signals = new Signals(db, listener.sql, workerId, onError);
   const announceRuns = (pool: string) => signals.announce(`pool:${pool}`);
-  const announceDeliveries = () => signals.announce(queues.deliveries.name);
-  const dueRuns = new DueRuns({ db, announce: announceRuns, onError });
+  const announceDeliveries = () => signals.announce(DELIVERIES);
+  const dueRuns = new DueWork({ promote: (limit) => promoteRuns(db, limit, announceRuns), onError });
+  const dueDeliveries = new DueWork({
+    promote: (limit) => promoteDeliveries({ db, announceDeliveries }, limit),
+    onError,
+  });
   const dueAt = (at: number) => dueRuns.at(at);
   const changes = new JobChanges({ db, listener: listener.sql, instance: workerId, onError });
   const jobsChanged = (jobs: readonly JobRef[]) => changes.publish(jobs);
@@ -49,23 +56,23 @@ export async function openParts({ config, log, database }: ServiceDeps) {
   return {
     workerId,
     db,
-    queues,
     signals,
     changes,
     watch: new JobWatch({ db, changes, onError }),
     dueRuns,
+    dueDeliveries,
     dueAt,
     jobsChanged,
     announceRuns,
     announceDeliveries,
     runningLimits: new RunningLimits({ db, maxRunning: config.accountLimits.maxRunning, onError }),
-    endings: new Endings({ db, queues, listeners: { announceDeliveries, announceRuns, dueAt, jobsChanged, ran } }),
+    endings: new Endings({ db, listeners: { announceDeliveries, announceRuns, dueAt, jobsChanged, ran } }),
     results: new ResultKeeper(db, config.results, onError),
     guard: createGuard({ policy: config.egress, resolve }),
     sender: createSender({ policy: config.egress, resolve, userAgent: `Ringback/${VERSION}` }),
     close: async () => {
       await Promise.all([changes.close(), stats.close()]);
-      await Promise.all([queues.close(), listener.close(), db.close()]);
+      await Promise.all([listener.close(), db.close()]);
     },
   };
 }

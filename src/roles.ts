@@ -1,4 +1,5 @@
 import { Courier } from '#callbacks/courier.ts';
+import { rescueDeliveries } from '#callbacks/rescue.ts';
 import { createBackendClient } from '#egress/backend-client.ts';
 import { backendWork } from '#jobs/backend/backend-work.ts';
 import { Completions } from '#jobs/backend/completions.ts';
@@ -10,10 +11,10 @@ import { Runner } from '#jobs/run/runner.ts';
 import { ThreadPool } from '#jobs/thread/thread-pool.ts';
 import { dispatchWork } from '#jobs/run/work.ts';
 import { Keeper, type Task } from '#keeper/keeper.ts';
-import { endPartitions, forgetKeys, makePartitions, rescueDeliveries } from '#keeper/upkeep.ts';
+import { endPartitions, forgetKeys, makePartitions, vacuumQueues } from '#keeper/upkeep.ts';
 import { LEASE_MS } from '#queue/leases.ts';
 import { VERSION } from './version.ts';
-import type { Parts, ServiceDeps, Shared } from './parts.ts';
+import { DELIVERIES, type Parts, type ServiceDeps, type Shared } from './parts.ts';
 
 /** A role of this process, or something that roles share and that starts and stops with them. */
 export interface Role {
@@ -29,6 +30,7 @@ export function createRoles(deps: ServiceDeps, parts: Parts, shared: Shared): Ro
   return [
     // Whoever can act on what is due looks for it.
     ...(roles.has('runner') || roles.has('keeper') ? [parts.dueRuns] : []),
+    ...(roles.has('courier') || roles.has('keeper') ? [parts.dueDeliveries] : []),
     // Remote workers claim through the API.
     ...(roles.has('runner') || roles.has('api') ? [parts.runningLimits] : []),
     ...(roles.has('runner') ? [createRunner(deps, parts, shared)] : []),
@@ -76,26 +78,30 @@ function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared
 
 function createCourier({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts): Role {
   const { courierConcurrency: concurrency, callbackSchedule: schedule, callbackTimeoutMs: timeoutMs } = config;
-  const courier = new Courier({ ...parts, log, keys, concurrency, schedule, timeoutMs, pollMs: POLL_MS });
-  parts.signals.register(parts.queues.deliveries.name, courier.loop);
+  const { dueDeliveries } = parts;
+  const dueAt = (at: number) => dueDeliveries.at(at);
+  const courier = new Courier({ ...parts, dueAt, log, keys, concurrency, schedule, timeoutMs, pollMs: POLL_MS });
+  parts.signals.register(DELIVERIES, courier.loop);
   return courier;
 }
 
 function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared): Role {
   const rescue = { ...parts, ...shared, log, cancelGraceMs: config.cancelGraceMs };
-  const upkeep = { ...parts, log, leaseMs: LEASE_MS };
+  const upkeep = { ...parts, log };
+  const rescueCallbacks = { ...parts, log, schedule: config.callbackSchedule };
   const { retentionDays, recordRetentionDays } = config;
   const retention = new Retention({ ...parts, log, retentionDays, recordRetentionDays });
   // No rescue soon after a failed one: whoever was cut off together with us must have had the time to renew its leases.
   const patient = { everyMs: 5000, pauseAfterFailureMs: LEASE_MS };
   const tasks: readonly Task[] = [
     { name: 'rescue runs', ...patient, run: () => rescueRuns(rescue) },
-    { name: 'rescue deliveries', ...patient, run: () => rescueDeliveries(upkeep) },
+    { name: 'rescue deliveries', ...patient, run: () => rescueDeliveries(rescueCallbacks) },
     { name: 'expire jobs', everyMs: 1000, run: () => expireJobs(rescue) },
     { name: 'fire schedules', everyMs: 1000, run: () => fireSchedules(rescue, new Date()) },
     { name: 'move strays', everyMs: 60_000, run: () => moveStrays(rescue) },
     { name: 'forget idempotency keys', everyMs: 60_000, run: () => forgetKeys(upkeep) },
     { name: 'retire jobs', everyMs: 5000, run: () => retention.run() },
+    { name: 'vacuum queues', everyMs: 3000, run: () => vacuumQueues(upkeep) },
     { name: 'make partitions', everyMs: 3_600_000, run: () => makePartitions(upkeep) },
     { name: 'drop partitions', everyMs: 3_600_000, run: () => endPartitions(upkeep, recordRetentionDays) },
   ];

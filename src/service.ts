@@ -3,7 +3,6 @@ import { ensureBootstrapKey } from '#accounts/api-keys.ts';
 import { listen } from '#http/server.ts';
 import { loadJobTypes } from '#jobs/type/load-config.ts';
 import type { Logger } from './log.ts';
-import { installQueueSchema } from '#queue/queues.ts';
 import { isForbidden, isUnavailable } from '#store/database.ts';
 import { migrate } from '#store/migrate.ts';
 import { createApi, createRemoteWorkers } from './api.ts';
@@ -62,7 +61,7 @@ async function migrateWhenReady(url: string, log: Logger): Promise<void> {
   const deadline = Date.now() + START_PATIENCE_MS;
   for (;;) {
     try {
-      await migrate(url, () => installQueueSchema(url));
+      await migrate(url);
       return;
     } catch (error) {
       if (isForbidden(error)) throw new StartError(`the database refuses us: ${describe(error)}`, { cause: error });

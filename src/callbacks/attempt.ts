@@ -1,11 +1,12 @@
 import { hash } from 'node:crypto';
 import type { AttemptResult } from '#domain/attempt.ts';
 import { judgeDelivery } from '#domain/delivery.ts';
-import { newId, type WorkerId } from '#domain/ids.ts';
+import type { WorkerId } from '#domain/ids.ts';
 import { nextAttemptAt, parseRetryAfter } from '#domain/retry.ts';
 import { signV1 } from '#domain/signature.ts';
 import type { Sender } from '#egress/send.ts';
-import type { DueDelivery, Settlement } from '#store/deliveries.ts';
+import type { ClaimedDelivery } from '#store/claim-deliveries.ts';
+import type { Settlement } from '#store/deliveries.ts';
 import type { Destination } from './destination.ts';
 
 export interface AttemptDeps {
@@ -17,7 +18,7 @@ export interface AttemptDeps {
 
 /** Signs and sends a delivery once, and decides what becomes of it. Never throws for what the receiver does. */
 export async function attempt(
-  delivery: DueDelivery,
+  delivery: ClaimedDelivery,
   { url, signers }: Destination,
   deps: AttemptDeps,
 ): Promise<Settlement> {
@@ -39,22 +40,23 @@ export async function attempt(
   });
   return {
     delivery,
-    attemptId: newId('att', sentAt.getTime()),
     number,
     trigger: 'scheduled',
     url,
     requestHeaders,
     bodySha256: hash('sha256', body, 'hex'),
+    bodyBytes: body.length,
     signedBy: signers?.map(({ id }) => id) ?? [],
     result,
     verdict: judgeDelivery(result.outcome, next),
+    settledAt: result.finishedAt,
     workerId: deps.workerId,
   };
 }
 
 /** Standard Webhooks 1.0: the id is the event's, the same in every attempt; the time is this attempt's. */
 function signedHeaders(
-  { eventId, body }: DueDelivery,
+  { eventId, body }: ClaimedDelivery,
   signers: NonNullable<Destination['signers']>,
   sentAt: Date,
 ): Record<string, string> {

@@ -2,7 +2,7 @@ import type { KeyObject } from 'node:crypto';
 import { openSecret } from '#domain/endpoint.ts';
 import type { EndpointId, SecretId } from '#domain/ids.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
-import type { SealedDestination } from '#store/deliveries.ts';
+import type { SealedDestination } from '#store/claim-deliveries.ts';
 
 /** Where a delivery goes and what signs it. */
 export interface Destination {

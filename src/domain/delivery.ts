@@ -23,3 +23,8 @@ export function judgeDelivery(outcome: AttemptOutcome, nextAttemptAt: Date | nul
   if (nextAttemptAt === null) return { status: 'exhausted', nextAttemptAt: null };
   return { status: 'pending', nextAttemptAt };
 }
+
+/** Decides after an attempt that nobody saw end: due at once, for the receiver has not failed; but not without end. */
+export function judgeInterrupted(hasAttemptsLeft: boolean, now: Date): DeliveryVerdict {
+  return hasAttemptsLeft ? { status: 'pending', nextAttemptAt: now } : { status: 'exhausted', nextAttemptAt: null };
+}

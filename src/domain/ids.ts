@@ -124,7 +124,7 @@ export function parseId<P extends IdPrefix>(prefix: P, text: string): IdByPrefix
   return isId ? (text as IdByPrefix[P]) : undefined;
 }
 
-/** The UUID inside an id, in its usual spelling; pg-boss keys its rows by UUID. */
+/** The UUID inside an id, in its usual spelling. */
 export function uuidOf(id: Id<IdPrefix>): string {
   const hex = Buffer.from(decode(id.slice(id.indexOf('_') + 1))).toString('hex');
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;

@@ -1,23 +1,20 @@
 import type { Logger } from '#log.ts';
-import type { Queues } from '#queue/queues.ts';
 import type { Database } from '#store/database.ts';
 import { deleteExpiredKeys } from '#store/idempotency.ts';
 import { createPartitions, dropPartitions } from '#store/partitions.ts';
+import { findUncleanQueues, vacuumQueue } from '#store/vacuum.ts';
 
 export interface UpkeepDeps {
   readonly db: Database;
-  readonly queues: Queues;
   readonly log: Logger;
-  readonly leaseMs: number;
-  readonly announceDeliveries: () => void;
 }
 
-/** Gives back the deliveries of dead couriers, at most a lease and one interval after they died. */
-export async function rescueDeliveries({ db, queues, log, leaseMs, announceDeliveries }: UpkeepDeps): Promise<void> {
-  const rescued = await queues.deliveries.rescue(db.sql, leaseMs);
-  if (rescued === 0) return;
-  log.warn({ queue: queues.deliveries.name, items: rescued }, 'rescued items of workers that died');
-  announceDeliveries();
+/** Dead rows of a queue that make a vacuum worth its while: a few milliseconds. */
+const DEAD_ROWS = 2000;
+
+/** Vacuums the queues long before autovacuum would: until then, claims step over what the rows of ended work left behind. */
+export async function vacuumQueues({ db }: UpkeepDeps): Promise<void> {
+  for (const queue of await findUncleanQueues(db, DEAD_ROWS)) await vacuumQueue(db, queue);
 }
 
 /** Makes the partitions that are coming. */

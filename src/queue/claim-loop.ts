@@ -2,7 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 
 /**
  * Keeps up to `concurrency` claimed things under way. It claims when it is woken and has room, again at once while the
- * queue gives all it asked for, and otherwise when polled: the poll finds delayed items and makes up for a lost wake-up.
+ * queue gives all it asked for, and otherwise when polled, which makes up for a lost wake-up.
  * It never claims more than can start now, so nothing waits here under a lease.
  */
 export interface ClaimLoopOptions<Claimed> {
@@ -22,9 +22,6 @@ export class ClaimLoop<Claimed> {
   readonly #options: ClaimLoopOptions<Claimed>;
   readonly #underWay = new Set<Promise<void>>();
   #timer: NodeJS.Timeout | undefined;
-  #timerAt = Number.POSITIVE_INFINITY;
-  /** The earliest `wakeAt` still to come. Later ones are left to the poll: they cost at most one interval. */
-  #appointment = Number.POSITIVE_INFINITY;
   #claiming: Promise<void> | undefined;
   /** Something may be waiting: a wake-up came, or the last claim got all it asked for. */
   #wanted = false;
@@ -50,12 +47,6 @@ export class ClaimLoop<Claimed> {
     this.#claim();
   }
 
-  /** Something will be due at that time (Unix milliseconds): no need to wait for the next poll. */
-  wakeAt(at: number): void {
-    this.#appointment = Math.min(this.#appointment, at);
-    if (at < this.#timerAt) this.#sleepUntil(at);
-  }
-
   /** Claims no more; resolves when what was under way has settled. */
   async stop(): Promise<void> {
     this.#running = false;
@@ -77,9 +68,8 @@ export class ClaimLoop<Claimed> {
     // What ends together frees its places one after the other in this turn of the event loop: claim for all of them.
     await nextTurn();
     if (!this.#running) return;
-    const limit = roundDown(this.#options.concurrency - this.#underWay.size);
+    const limit = this.#options.concurrency - this.#underWay.size;
     let pauseMs = this.#options.pollMs;
-    if (this.#appointment <= Date.now()) this.#appointment = Number.POSITIVE_INFINITY;
     try {
       const { claimed, more } = await this.#options.claim(limit);
       if (more) this.#wanted = true;
@@ -88,7 +78,7 @@ export class ClaimLoop<Claimed> {
       pauseMs = ERROR_PAUSE_MS;
       this.#options.onError(error);
     }
-    this.#sleepUntil(Math.min(Date.now() + pauseMs, this.#appointment));
+    this.#sleep(pauseMs);
   }
 
   #start(claimed: Claimed): void {
@@ -102,19 +92,9 @@ export class ClaimLoop<Claimed> {
     this.#underWay.add(work);
   }
 
-  #sleepUntil(at: number): void {
+  #sleep(ms: number): void {
     if (!this.#running) return;
     clearTimeout(this.#timer);
-    this.#timerAt = at;
-    this.#timer = setTimeout(() => this.wake(), Math.max(0, at - Date.now()));
+    this.#timer = setTimeout(() => this.wake(), ms);
   }
-}
-
-/**
- * To 1, 2, 3, 4, 6, 8, 12, 16, 24 ...: pg-boss writes the limit into its statement's text, each text is prepared for
- * itself on every connection, and a hundred plans of one statement would be kept.
- */
-function roundDown(places: number): number {
-  const power = 2 ** Math.floor(Math.log2(places));
-  return places >= 1.5 * power ? Math.floor(1.5 * power) : power;
 }

@@ -1,5 +1,5 @@
 import { newId, type RunId } from '#domain/ids.ts';
-import type { RunHolder } from '#domain/run-item.ts';
+import type { RunHolder } from '#domain/run-holder.ts';
 import { type Connection, type Database, transaction } from './database.ts';
 import type { JobRecord } from './jobs.ts';
 

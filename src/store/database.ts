@@ -50,12 +50,12 @@ const arrayOf = (oid: number) => ({ to: oid, from: [oid], serialize: serializeAr
  * What keeps postgres.js alive when connections break.
  *
  * Left to itself, it asks each new connection for the array types; a connection that breaks while it is asked ends the
- * process with an unhandled rejection. So it is told those that we (text) and pg-boss (uuid) use.
+ * process with an unhandled rejection. So it is told the one that we use.
  */
 export function sturdy() {
   return {
     fetch_types: false,
-    types: { textArray: arrayOf(1009), uuidArray: arrayOf(2951) },
+    types: { textArray: arrayOf(1009) },
     // Not in the package's types, but in its documentation.
     socket: socketFactory(),
   };

@@ -1,7 +1,7 @@
 import { and, eq, getTableColumns } from 'drizzle-orm';
 import { type RunId, timeOf } from '#domain/ids.ts';
 import type { EndedRunStatus, JobError, JobStatus } from '#domain/job.ts';
-import type { RunHolder } from '#domain/run-item.ts';
+import type { RunHolder } from '#domain/run-holder.ts';
 import { type Database, transaction } from './database.ts';
 import { insertLogLines, type LogLine } from './job-logs.ts';
 import type { JobRecord } from './jobs.ts';

@@ -84,7 +84,7 @@ export async function walkJobs({ sql }: Database, accountId: AccountId, match: J
     WITH page AS MATERIALIZED (
       SELECT event.xid AS event_xid, event.id AS event_id, job.* FROM (
         SELECT xid, id, job_id, sequence, created_at FROM ringback.events
-        WHERE account_id = ${accountId} AND (xid, id) > (${xid}::xid8, ${eventId})
+        WHERE account_id || '' = ${accountId} AND (xid, id) > (${xid}::xid8, ${eventId})
           AND xid < pg_snapshot_xmin(pg_current_snapshot())
         ORDER BY xid, id LIMIT ${look}) AS event
       CROSS JOIN LATERAL (
@@ -101,7 +101,7 @@ export async function walkJobs({ sql }: Database, accountId: AccountId, match: J
     FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS horizon) AS seen
     LEFT JOIN (
       SELECT xid, id FROM ringback.events
-      WHERE account_id = ${accountId} AND (xid, id) > (${xid}::xid8, ${eventId})
+      WHERE account_id || '' = ${accountId} AND (xid, id) > (${xid}::xid8, ${eventId})
         AND xid < pg_snapshot_xmin(pg_current_snapshot())
       ORDER BY xid, id OFFSET ${look - 1} LIMIT 1) AS stop ON (SELECT count(*) FROM page) < ${limit}
     LEFT JOIN page ON true

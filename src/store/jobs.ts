@@ -146,7 +146,7 @@ export interface StoredResult {
 }
 
 /**
- * Ends runs, or jobs that wait: queue, job, run, event and delivery in one statement. Answers the jobs it ended. The fence
+ * Ends runs, or jobs that wait: queues, job, run, event and delivery in one statement. Answers the jobs it ended. The fence
  * is the queue's row: a run that is no longer the job's own (its lease ran out, another worker took over) finds none and is
  * not among the answer. Nor is one that was called off and would be run again: whoever ends it looks at it anew. The queue's
  * row is locked before the job's, here as in a claim, so that the two cannot deadlock.
@@ -226,6 +226,11 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
         created_at, updated_at)
       SELECT account_id, "deliveryId", "eventId", "eventType", id, "endpointId", 'pending', 0, "endedAt",
         "endedAt", "endedAt"
+      FROM ended WHERE "deliveryId" IS NOT NULL
+    ), due AS (
+      INSERT INTO ringback.delivery_queue (
+        account_id, delivery_id, endpoint_id, event_id, event_created_at, state, due_at)
+      SELECT account_id, "deliveryId", "endpointId", "eventId", "endedAt", 'ready', "endedAt"
       FROM ended WHERE "deliveryId" IS NOT NULL
     )
     SELECT id FROM ended`;

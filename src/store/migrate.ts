@@ -11,10 +11,10 @@ const LOCK = '8243122698044695403';
 
 /**
  * Brings the database up to this version's schema. Any number of processes may call it at once: all but one wait on an
- * advisory lock, then find nothing to do. `afterwards` runs under the same lock (pg-boss installs its schema there).
+ * advisory lock, then find nothing to do.
  * @param url a direct connection: the lock belongs to a session
  */
-export async function migrate(url: string, afterwards: () => Promise<void>): Promise<void> {
+export async function migrate(url: string): Promise<void> {
   const sql = postgres(url, { max: 1, connect_timeout: 5, onnotice: () => undefined, ...sturdy() });
   try {
     await sql`SELECT pg_advisory_lock(${LOCK}::bigint)`;
@@ -23,7 +23,6 @@ export async function migrate(url: string, afterwards: () => Promise<void>): Pro
       migrationsSchema: 'ringback',
       migrationsTable: 'migrations',
     });
-    await afterwards();
   } finally {
     await sql.end({ timeout: 5 });
   }

@@ -1,5 +1,5 @@
 import type { AccountId, JobId, RunId } from '#domain/ids.ts';
-import type { RunHolder } from '#domain/run-item.ts';
+import type { RunHolder } from '#domain/run-holder.ts';
 import type { Connection, Database } from './database.ts';
 
 /** A run that is under way, and who may speak for it. */

@@ -1,4 +1,4 @@
-import type { RunHolder } from '#domain/run-item.ts';
+import type { RunHolder } from '#domain/run-holder.ts';
 import { type Connection, type Database, transaction } from './database.ts';
 import type { RunRef } from './run-queue.ts';
 

@@ -47,6 +47,7 @@ async function callBack(keys: readonly Uint8Array[], body: string, times = 1): P
     eventType: 'job.succeeded' as const,
     jobId: newId('job', Date.now()),
     endpointId,
+    attemptId: newId('att', Date.now()),
     attemptCount: 0,
     body: Buffer.from(body),
   };

@@ -65,7 +65,10 @@ describe('a service that is killed with work at every stage', { timeout: 120_000
     await expectNoGaps();
     await expectEveryAttemptOnRecord(receiver.requests);
     await expectTraceOfTheKill(second);
-    expect(await database.sql`SELECT name, state FROM pgboss.job`, 'nothing is left to deliver').toHaveLength(0);
+    expect(
+      await database.sql`SELECT delivery_id, state FROM ringback.delivery_queue`,
+      'nothing is left to deliver',
+    ).toHaveLength(0);
     expect(await database.sql`SELECT job_id, state FROM ringback.run_queue`, 'nothing is left to run').toHaveLength(0);
     await second.stop();
   });

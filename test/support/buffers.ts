@@ -25,7 +25,7 @@ async function readCounters({ sql }: Database): Promise<number> {
       coalesce(heap_blks_read, 0) + coalesce(heap_blks_hit, 0) + coalesce(idx_blks_read, 0) + coalesce(idx_blks_hit, 0) +
       coalesce(toast_blks_read, 0) + coalesce(toast_blks_hit, 0) + coalesce(tidx_blks_read, 0) + coalesce(tidx_blks_hit, 0)
     )::int AS buffers
-    FROM pg_statio_user_tables WHERE schemaname IN ('ringback', 'pgboss')`;
+    FROM pg_statio_user_tables WHERE schemaname = 'ringback'`;
   return row.buffers;
 }
 
@@ -33,6 +33,6 @@ async function readCounters({ sql }: Database): Promise<number> {
 export async function withoutAutovacuum({ sql }: Database): Promise<void> {
   const tables = await sql<{ name: string }[]>`
     SELECT format('%I.%I', nspname, relname) AS name FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-    WHERE nspname IN ('ringback', 'pgboss') AND relkind = 'r'`;
+    WHERE nspname = 'ringback' AND relkind = 'r'`;
   for (const { name } of tables) await sql.unsafe(`ALTER TABLE ${name} SET (autovacuum_enabled = false)`);
 }

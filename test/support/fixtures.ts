@@ -9,7 +9,8 @@ import { parseSecretKey, type SecretKey } from '#domain/secret-box.ts';
 import { ensureApiKey } from '#store/accounts.ts';
 import { type ClaimedJob, claimRuns, type RunClaim } from '#store/claim-runs.ts';
 import type { Database, Transaction } from '#store/database.ts';
-import { type DueDelivery, readDueDeliveries, type Settlement } from '#store/deliveries.ts';
+import { type ClaimedDelivery, claimDeliveries } from '#store/claim-deliveries.ts';
+import type { Settlement } from '#store/deliveries.ts';
 import { ensureEndpoint } from '#store/endpoints.ts';
 import { endRuns, insertJobs, type NewJob, type RunEnd } from '#store/jobs.ts';
 import { promoteDue } from '#store/run-queue.ts';
@@ -212,24 +213,39 @@ export function finalEvent(
   return { event, delivery: to === undefined ? null : { id: newId('dlv', at.getTime()), endpointId: to.id } };
 }
 
-/** A job that succeeded and whose callback is due; answers the delivery as a courier reads it. */
+export type DueDelivery = Omit<ClaimedDelivery, 'attemptId' | 'attemptCount'>;
+
+/** A job that succeeded, whose callback is queued and due. */
 export async function makeDelivery(db: Database, accountId: AccountId, to: MadeEndpoint): Promise<DueDelivery> {
   const job = await insertJob(db, accountId, {}, to);
   const end = runEnd(await claimRun(db, job), finalEvent('job.succeeded', to));
   await endRuns(db.sql, [end]);
-  const due = await readDelivery(db, { accountId, id: end.delivery!.id, eventId: end.event.id, endpointId: to.id });
-  if (due === undefined) throw new Error('the delivery is not due');
-  return due;
+  const { event, delivery } = end;
+  return {
+    accountId,
+    id: delivery!.id,
+    eventId: event.id,
+    eventType: 'job.succeeded',
+    jobId: job.id,
+    endpointId: to.id,
+    body: Buffer.from(event.body!),
+  };
 }
 
-/** The delivery, when it is still due. */
-export async function readDelivery(
-  db: Database,
-  { id, ...key }: Pick<DueDelivery, 'accountId' | 'id' | 'eventId' | 'endpointId'>,
-): Promise<DueDelivery | undefined> {
-  const eventCreatedAt = new Date(timeOf(key.eventId));
-  const due = await inTransaction(db, (tx) => readDueDeliveries(tx, [{ ...key, deliveryId: id, eventCreatedAt }]));
-  return due[0];
+/** Claims the delivery, which must be the next one of an endpoint that has no attempt under way. */
+export async function claimDelivery(db: Database, due: DueDelivery, leaseMs = 15_000): Promise<ClaimedDelivery> {
+  // Lanes are looked at after this one: the endpoint's own comes first.
+  const afterLane = { accountId: due.accountId, endpointId: due.endpointId.slice(0, -1) };
+  const claim = { limit: 1, workerId: WORKER, leaseMs, afterLane, now: new Date() };
+  const { deliveries } = await claimDeliveries(db.sql, claim);
+  if (deliveries[0]?.id !== due.id) throw new Error(`${due.id} could not be claimed`);
+  return deliveries[0];
+}
+
+/** A delivery whose attempt is under way. */
+export async function makeClaimed(db: Database): Promise<ClaimedDelivery> {
+  const { accountId } = await makeAccount(db);
+  return claimDelivery(db, await makeDelivery(db, accountId, await makeEndpoint(db, accountId)));
 }
 
 export function attemptResult(changes: Partial<AttemptResult> = {}): AttemptResult {
@@ -247,19 +263,21 @@ export function attemptResult(changes: Partial<AttemptResult> = {}): AttemptResu
   };
 }
 
-/** The next attempt of the delivery, which succeeded, unless changed. */
-export function settlement(delivery: DueDelivery, changes: Partial<Settlement> = {}): Settlement {
+/** The attempt under way, which succeeded, unless changed. */
+export function settlement(delivery: ClaimedDelivery, changes: Partial<Settlement> = {}): Settlement {
+  const { result = attemptResult() } = changes;
   return {
     delivery,
-    attemptId: newId('att', Date.now()),
     number: delivery.attemptCount + 1,
     trigger: 'scheduled',
     url: 'https://example.com/',
     requestHeaders: { 'webhook-id': delivery.eventId },
     bodySha256: '00'.repeat(32),
+    bodyBytes: delivery.body.length,
     signedBy: [newId('sec', Date.now())],
-    result: attemptResult(),
+    result,
     verdict: { status: 'delivered', nextAttemptAt: null },
+    settledAt: 'finishedAt' in result ? result.finishedAt : new Date(),
     workerId: WORKER,
     ...changes,
   };

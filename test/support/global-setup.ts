@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import postgres, { type Sql } from 'postgres';
 import type { TestProject } from 'vitest/node';
-import { installQueueSchema } from '#queue/queues.ts';
 import { migrate } from '#store/migrate.ts';
 import { findServer } from './postgres-server.ts';
 import { databaseUrl } from './provided-server.ts';
@@ -24,7 +23,7 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
     process.stdout.write(`PostgreSQL ${row.server_version}: ${server.origin}\n`);
     await admin.unsafe(`CREATE DATABASE ${template}`);
     const url = databaseUrl(server.url, template);
-    await migrate(url, () => installQueueSchema(url));
+    await migrate(url);
     // Nobody may connect: a clone is refused while somebody is.
     await admin.unsafe(`ALTER DATABASE ${template} ALLOW_CONNECTIONS false`);
   } catch (error) {

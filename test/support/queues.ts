@@ -1,47 +1,30 @@
-import { afterAll, beforeAll } from 'vitest';
-import { type AccountId, newId, uuidOf } from '#domain/ids.ts';
-import type { NewItem } from '#queue/item-queue.ts';
-import { type DeliveryItem, openQueues, type Queues } from '#queue/queues.ts';
-import type { DueDelivery } from '#store/deliveries.ts';
+import { newId } from '#domain/ids.ts';
+import type { AttemptRef } from '#store/delivery-queue.ts';
 import type { TestDatabase } from './database.ts';
-import { type MadeEndpoint, makeDelivery } from './fixtures.ts';
+import { WORKER } from './fixtures.ts';
 
-/** The queues of a test file's database. `get` answers them once the file's hooks have run. */
-export function useQueues(database: TestDatabase): { get(): Queues } {
-  let queues: Queues | undefined;
-  const errors: Error[] = [];
-  beforeAll(async () => {
-    queues = await openQueues(database.url, (error) => errors.push(error));
-  });
-  afterAll(async () => {
-    await queues?.close();
-    if (errors.length > 0) throw new AggregateError(errors, 'pg-boss reported errors');
-  });
-  return {
-    get: () => {
-      if (queues === undefined) throw new Error('the queues are there once the hooks of the file have run');
-      return queues;
-    },
-  };
-}
-
-/** An item that no other test has, of a delivery that need not be there. */
-export function deliveryItem(changes: Partial<NewItem<DeliveryItem>> = {}): NewItem<DeliveryItem> {
+/** Queues items of deliveries that are not there, all in one lane: enough for whoever only claims and removes them. */
+export async function queueItems({ sql }: TestDatabase, count: number): Promise<string[]> {
   const now = Date.now();
-  const deliveryId = newId('dlv', now);
-  const data = { accountId: newId('acc', now), deliveryId, eventId: newId('evt', now), endpointId: newId('ep', now) };
-  return { id: uuidOf(deliveryId), data, ...changes };
+  const ids = Array.from({ length: count }, () => newId('dlv', now));
+  const [accountId, endpointId, eventId] = [newId('acc', now), newId('ep', now), newId('evt', now)];
+  await sql`
+    INSERT INTO ringback.delivery_queue (account_id, delivery_id, endpoint_id, event_id, event_created_at, state, due_at)
+    SELECT ${accountId}, id, ${endpointId}, ${eventId}, now(), 'ready', now() FROM unnest(${ids}::text[]) AS id`;
+  return ids;
 }
 
-/** A delivery that is due and queued, as the end of a job leaves it. */
-export async function queueDelivery(
-  { database, queues }: { readonly database: TestDatabase; readonly queues: Queues },
-  accountId: AccountId,
-  endpoint: MadeEndpoint,
-): Promise<DueDelivery> {
-  const due = await makeDelivery(database.db, accountId, endpoint);
-  const { id: deliveryId, eventId, endpointId } = due;
-  const item = { id: uuidOf(deliveryId), data: { accountId, deliveryId, eventId, endpointId } };
-  await queues.deliveries.insert(database.sql, [item]);
-  return due;
+/** Claims up to `limit` of what is ready. */
+export async function claimItems({ sql }: TestDatabase, limit: number, leaseMs = 15_000): Promise<AttemptRef[]> {
+  return sql<AttemptRef[]>`
+    UPDATE ringback.delivery_queue AS item SET state = 'leased', attempt_id = 'att_' || item.delivery_id,
+      worker_id = ${WORKER}, leased_at = now(), lease_expires_at = now() + ${leaseMs} * interval '1 ms'
+    FROM (SELECT delivery_id FROM ringback.delivery_queue WHERE state = 'ready' ORDER BY delivery_id
+      LIMIT ${limit} FOR UPDATE SKIP LOCKED) AS ready
+    WHERE item.delivery_id = ready.delivery_id
+    RETURNING item.account_id AS "accountId", item.delivery_id AS "deliveryId", item.attempt_id AS "attemptId"`;
+}
+
+export async function removeItem({ sql }: TestDatabase, { attemptId }: AttemptRef): Promise<void> {
+  await sql`DELETE FROM ringback.delivery_queue WHERE attempt_id = ${attemptId}`;
 }

@@ -4,12 +4,13 @@ import type { EgressPolicy } from '#domain/callback-url.ts';
 import { newId } from '#domain/ids.ts';
 import { createGuard } from '#egress/guard.ts';
 import { createSender } from '#egress/send.ts';
-import type { Queues } from '#queue/queues.ts';
+import { DueWork } from '#queue/due-work.ts';
+import { promoteDeliveries } from '../../src/callbacks/rescue.ts';
 import { Courier, type CourierDeps } from '../../src/callbacks/courier.ts';
 import { CallbackTargets } from '../../src/jobs/submit/callback-targets.ts';
 import { Canceler, type CancelerDeps } from '../../src/jobs/run/cancel.ts';
 import type { AnyJobDefinition } from '../../src/jobs/type/define.ts';
-import { DueRuns } from '../../src/jobs/run/due-runs.ts';
+import { promoteRuns } from '../../src/jobs/run/promote-runs.ts';
 import { Endings, type EndingListeners } from '../../src/jobs/run/endings.ts';
 import { failed } from '../../src/jobs/run/handler.ts';
 import { JobTypes } from '../../src/jobs/type/job-types.ts';
@@ -45,14 +46,13 @@ export interface Started<Worker> {
 
 interface Parts {
   readonly database: TestDatabase;
-  readonly queues: Queues;
 }
 
 /** Where runs end; nobody listens unless told so. */
-export function makeEndings({ database, queues }: Parts, listeners: Partial<EndingListeners> = {}): Endings {
+export function makeEndings({ database }: Parts, listeners: Partial<EndingListeners> = {}): Endings {
   const nobody = () => undefined;
   const all = { announceDeliveries: nobody, announceRuns: nobody, dueAt: nobody, jobsChanged: nobody, ...listeners };
-  return new Endings({ db: database.db, queues, listeners: all });
+  return new Endings({ db: database.db, listeners: all });
 }
 
 /** Work of types that the tests' own runner has nobody for. */
@@ -60,7 +60,7 @@ const nobodyHere = async () => failed('handler_error', 'nobody does this work he
 
 /** Starts a runner that knows these job types, and what makes its delayed runs due; stopped, without grace, with the test. */
 export function startRunner(
-  { database, queues }: Parts,
+  { database }: Parts,
   jobs: readonly AnyJobDefinition[],
   changes: Partial<RunnerDeps> = {},
 ): Started<Runner> {
@@ -70,9 +70,8 @@ export function startRunner(
   const announceRuns = (pool: string) => {
     for (const { loop, pool: served } of worker.pools) if (served === pool) loop.wake();
   };
-  const dueRuns = new DueRuns({
-    db,
-    announce: announceRuns,
+  const dueRuns = new DueWork({
+    promote: (limit) => promoteRuns(db, limit, announceRuns),
     onError: (error) => log.error({ err: error }, 'due runs'),
   });
   const listeners = {
@@ -83,7 +82,7 @@ export function startRunner(
   const worker = new Runner({
     db,
     types: new JobTypes(jobs),
-    endings: makeEndings({ database, queues }, listeners),
+    endings: makeEndings({ database }, listeners),
     results: new ResultKeeper(db, RESULT_LIMITS),
     log,
     publicUrl: PUBLIC_URL,
@@ -107,15 +106,19 @@ export function startRunner(
 
 /** Starts a courier that may reach loopback; stopped with the test. */
 export function startCourier(
-  { database, queues }: Parts,
+  { database }: Parts,
   changes: Partial<CourierDeps> & { readonly policy?: EgressPolicy } = {},
 ): Started<Courier> {
   const { log, lines } = memoryLog();
   const { policy = ALLOW_LOOPBACK, ...others } = changes;
   const sender = createSender({ policy, userAgent: 'Ringback/test' });
+  const dueDeliveries = new DueWork({
+    promote: (limit) => promoteDeliveries({ db: database.db, announceDeliveries: () => worker.loop.wake() }, limit),
+    onError: (error) => log.error({ err: error }, 'due deliveries'),
+  });
   const worker = new Courier({
     db: database.db,
-    queues,
+    dueAt: (at) => dueDeliveries.at(at),
     sender,
     keys: SECRET_KEYS,
     workerId: newId('wrk', Date.now()),
@@ -127,9 +130,10 @@ export function startCourier(
     ...others,
   });
   onTestFinished(async () => {
-    await worker.stop(10_000);
+    await Promise.all([dueDeliveries.stop(), worker.stop(10_000)]);
     await sender.close();
   });
+  dueDeliveries.start();
   worker.start();
   return { worker, lines, announced: () => 0 };
 }

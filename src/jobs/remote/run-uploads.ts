@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { RunHolder } from '#domain/run-item.ts';
+import type { RunHolder } from '#domain/run-holder.ts';
 import { type Refusal, type Result, refuse } from '#domain/problem.ts';
 import type { Database } from '#store/database.ts';
 import { findHeldJob } from '#store/held-runs.ts';

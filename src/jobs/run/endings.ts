@@ -1,7 +1,4 @@
-import { uuidOf } from '#domain/ids.ts';
-import type { NewItem } from '#queue/item-queue.ts';
-import type { DeliveryItem, Queues } from '#queue/queues.ts';
-import { type Database, transaction } from '#store/database.ts';
+import type { Database } from '#store/database.ts';
 import { FenceRefused, GroupCommit, MEASURED_GROUPS } from '#store/group-commit.ts';
 import { endRuns, type RunEnd } from '#store/jobs.ts';
 import type { JobRef } from '#store/run-queue.ts';
@@ -26,13 +23,11 @@ interface Ending {
 /** The one way in which runs and waiting jobs end, whoever ran them: many in one transaction. */
 export class Endings {
   readonly #db: Database;
-  readonly #queues: Queues;
   readonly #listeners: EndingListeners;
   readonly #group: GroupCommit<Ending>;
 
-  constructor(deps: { db: Database; queues: Queues; listeners: EndingListeners }) {
+  constructor(deps: { db: Database; listeners: EndingListeners }) {
     this.#db = deps.db;
-    this.#queues = deps.queues;
     this.#listeners = deps.listeners;
     this.#group = new GroupCommit<Ending>({ ...MEASURED_GROUPS, commit: (endings) => this.#commit(endings) });
   }
@@ -50,27 +45,11 @@ export class Endings {
     return true;
   }
 
-  /** Jobs, runs, events, deliveries and the queue; with deliveries, the items that stand for them. */
-  async #commit(endings: readonly Ending[]): Promise<ReadonlySet<Ending> | undefined> {
+  async #commit(endings: readonly Ending[]): Promise<ReadonlySet<Ending>> {
     const ends = endings.map(({ end, pool }) => (end.jobStatus === 'in_progress' ? { ...end, pool } : end));
     // Two ends of one job, told at once from outside: only one can be written, and each must know whether it was. Alone.
     if (new Set(ends.map(({ jobId }) => jobId)).size < ends.length) throw new FenceRefused();
-    const items = ends.flatMap(firstAttempt);
-    if (items.length === 0) {
-      const ended = await endRuns(this.#db.sql, ends);
-      return new Set(endings.filter(({ end }) => !ended.has(end.jobId)));
-    }
-    await transaction(this.#db, async (tx) => {
-      // Neither needs the other's answer: both travel in one round trip.
-      const [ended] = await Promise.all([endRuns(tx, ends), this.#queues.deliveries.insert(tx, items)]);
-      if (ended.size !== ends.length) throw new FenceRefused();
-    });
-    return undefined;
+    const ended = await endRuns(this.#db.sql, ends);
+    return new Set(endings.filter(({ end }) => !ended.has(end.jobId)));
   }
-}
-
-function firstAttempt({ accountId, event, delivery }: RunEnd): Array<NewItem<DeliveryItem>> {
-  if (delivery === null) return [];
-  const { id: deliveryId, endpointId } = delivery;
-  return [{ id: uuidOf(deliveryId), data: { accountId, deliveryId, eventId: event.id, endpointId } }];
 }

@@ -1,7 +1,8 @@
 import { sql } from 'drizzle-orm';
 import { check, index, integer, primaryKey, smallint, text } from 'drizzle-orm/pg-core';
 import type { AccountId, JobId, RunId, ScheduleId } from '#domain/ids.ts';
-import { RUN_HOLDERS, RUN_ITEM_STATES } from '#domain/run-item.ts';
+import { QUEUE_ITEM_STATES } from '#domain/queue-item.ts';
+import { RUN_HOLDERS } from '#domain/run-holder.ts';
 import { bytes, idColumn, moment, oneOf, ringback } from './columns.ts';
 
 /**
@@ -16,7 +17,7 @@ export const runQueue = ringback.table(
     type: text().notNull(),
     /** Which workers take it: see `jobs/type/job-types.ts`. */
     pool: text().notNull(),
-    state: text({ enum: RUN_ITEM_STATES }).notNull(),
+    state: text({ enum: QUEUE_ITEM_STATES }).notNull(),
     priority: smallint().notNull(),
     /** For one run: what the job type and the submission make of it. */
     timeoutMs: integer('timeout_ms').notNull(),
@@ -49,7 +50,7 @@ export const runQueue = ringback.table(
     index('run_queue_expiring').on(table.expiresAt).where(sql.raw('expires_at IS NOT NULL')),
     index('run_queue_schedule').on(table.accountId, table.scheduleId).where(sql.raw('schedule_id IS NOT NULL')),
     index('run_queue_completion').on(table.completionHash).where(sql.raw('completion_hash IS NOT NULL')),
-    check('run_queue_state', oneOf('state', RUN_ITEM_STATES)),
+    check('run_queue_state', oneOf('state', QUEUE_ITEM_STATES)),
     check('run_queue_held_by', oneOf('held_by', RUN_HOLDERS)),
     check(
       'run_queue_lease',

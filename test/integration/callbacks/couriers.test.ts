@@ -1,22 +1,21 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { findDelivery, listAttempts } from '#store/delivery-reads.ts';
-import type { DueDelivery } from '#store/deliveries.ts';
+import { rescueDeliveries } from '../../../src/callbacks/rescue.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
-import { makeAccount, makeEndpoint, SECRET_KEYS } from '../../support/fixtures.ts';
-import { queueDelivery, useQueues } from '../../support/queues.ts';
+import { type DueDelivery, makeAccount, makeDelivery, makeEndpoint, SECRET_KEYS } from '../../support/fixtures.ts';
+import { memoryLog } from '../../support/log.ts';
 import { startReceiver } from '../../support/receiver.ts';
 import { startService } from '../../support/service.ts';
 import { startCourier } from '../../support/workers.ts';
 
 const database = useDatabase();
-const queues = useQueues(database);
 
 beforeEach(async () => {
-  await database.sql`DELETE FROM pgboss.job`;
+  await database.sql`DELETE FROM ringback.delivery_queue`;
 });
 
-const parts = () => ({ database, queues: queues.get() });
+const parts = () => ({ database });
 
 const attempts = async ({ accountId, id }: DueDelivery) =>
   (await listAttempts(database.db, accountId, id)).map(({ number, outcome, workerId }) => ({
@@ -29,17 +28,20 @@ const untilDelivered = (due: DueDelivery) =>
     expect(await findDelivery(database.db, due.accountId, due.id)).toMatchObject({ status: 'delivered' });
   });
 
-/** As if nothing had been heard of whoever holds a claim, for an hour. */
-async function loseLeases(): Promise<void> {
-  await database.sql`UPDATE pgboss.job SET heartbeat_on = now() - interval '1 hour' WHERE state = 'active'`;
-  expect(await queues.get().deliveries.rescue(database.sql, 15_000)).toBe(1);
+/** As if nothing had been heard of whoever holds a claim, for an hour; a keeper looks after it. */
+async function loseLeases(schedule = [0, 100]): Promise<void> {
+  const lapsed = await database.sql`
+    UPDATE ringback.delivery_queue SET lease_expires_at = now() - interval '1 hour' WHERE state = 'leased'`;
+  expect(lapsed.count).toBe(1);
+  const { log } = memoryLog();
+  await rescueDeliveries({ db: database.db, log, schedule, announceDeliveries: () => undefined });
 }
 
 test('a courier killed between request and record leaves one interrupted attempt, and the next one delivers', async () => {
   const receiver = await startReceiver();
   receiver.script('hang');
   const { accountId } = await makeAccount(database.db);
-  const due = await queueDelivery(parts(), accountId, await makeEndpoint(database.db, accountId, receiver.url));
+  const due = await makeDelivery(database.db, accountId, await makeEndpoint(database.db, accountId, receiver.url));
   const service = await startService({
     databaseUrl: database.url,
     env: {
@@ -68,7 +70,7 @@ test('a courier that was only slow is refused when it comes back, and its reques
   const receiver = await startReceiver();
   receiver.script('hang');
   const { accountId } = await makeAccount(database.db);
-  const due = await queueDelivery(parts(), accountId, await makeEndpoint(database.db, accountId, receiver.url));
+  const due = await makeDelivery(database.db, accountId, await makeEndpoint(database.db, accountId, receiver.url));
   const slow = startCourier(parts(), { timeoutMs: 1500, pollMs: 3_600_000 });
   await receiver.waitFor(1);
   await loseLeases();
@@ -85,12 +87,28 @@ test('a courier that was only slow is refused when it comes back, and its reques
   ]);
 });
 
+test('a delivery that kills its courier each time is exhausted with its schedule', async () => {
+  const receiver = await startReceiver();
+  receiver.answerAll('hang');
+  const { accountId } = await makeAccount(database.db);
+  const due = await makeDelivery(database.db, accountId, await makeEndpoint(database.db, accountId, receiver.url));
+  for (let round = 1; round <= 2; round++) {
+    // Lost with its lease, whatever it says later.
+    startCourier(parts(), { timeoutMs: 2000, pollMs: 3_600_000 });
+    await receiver.waitFor(round);
+    await loseLeases();
+  }
+  expect(await findDelivery(database.db, accountId, due.id)).toMatchObject({ status: 'exhausted', attemptCount: 2 });
+  expect(await attempts(due)).toMatchObject([{ outcome: 'interrupted' }, { outcome: 'interrupted' }]);
+  expect(await database.sql`SELECT FROM ringback.delivery_queue`).toEqual([]);
+});
+
 describe('couriers', () => {
   test('that share a queue deliver every event once', async () => {
     const receiver = await startReceiver();
     const { accountId } = await makeAccount(database.db);
     const endpoint = await makeEndpoint(database.db, accountId, receiver.url);
-    const due = await Promise.all(Array.from({ length: 60 }, () => queueDelivery(parts(), accountId, endpoint)));
+    const due = await Promise.all(Array.from({ length: 60 }, () => makeDelivery(database.db, accountId, endpoint)));
     for (let count = 0; count < 3; count++) startCourier(parts());
     for (const one of due) await untilDelivered(one);
     const ids = receiver.requests.map(({ headers }) => headers['webhook-id'] as string);
@@ -102,8 +120,8 @@ describe('couriers', () => {
     slow.answerAll('hang');
     const { accountId } = await makeAccount(database.db);
     const stuck = await makeEndpoint(database.db, accountId, slow.url);
-    for (let count = 0; count < 3; count++) await queueDelivery(parts(), accountId, stuck);
-    const due = await queueDelivery(parts(), accountId, await makeEndpoint(database.db, accountId, quick.url));
+    for (let count = 0; count < 3; count++) await makeDelivery(database.db, accountId, stuck);
+    const due = await makeDelivery(database.db, accountId, await makeEndpoint(database.db, accountId, quick.url));
     startCourier(parts(), { concurrency: 4, timeoutMs: 3000, schedule: [0] });
     await slow.waitFor(3);
     await untilDelivered(due);
@@ -114,10 +132,10 @@ describe('couriers', () => {
     receiver.answerAll('hang');
     const { accountId } = await makeAccount(database.db);
     const endpoint = await makeEndpoint(database.db, accountId, receiver.url);
-    for (let count = 0; count < 5; count++) await queueDelivery(parts(), accountId, endpoint);
+    for (let count = 0; count < 5; count++) await makeDelivery(database.db, accountId, endpoint);
     startCourier(parts(), { concurrency: 2, timeoutMs: 500, schedule: [0] });
     await receiver.waitFor(2);
-    const waiting = await database.sql`SELECT FROM pgboss.job WHERE state = 'created'`;
+    const waiting = await database.sql`SELECT FROM ringback.delivery_queue WHERE state = 'ready'`;
     expect(waiting.length + receiver.requests.length).toBeLessThanOrEqual(5);
     expect(waiting.length).toBeGreaterThan(0);
     await receiver.waitFor(5);
@@ -127,7 +145,7 @@ describe('couriers', () => {
     const receiver = await startReceiver();
     receiver.answerAll('hang');
     const { accountId } = await makeAccount(database.db);
-    const due = await queueDelivery(parts(), accountId, await makeEndpoint(database.db, accountId, receiver.url));
+    const due = await makeDelivery(database.db, accountId, await makeEndpoint(database.db, accountId, receiver.url));
     const { worker } = startCourier(parts(), { timeoutMs: 300, schedule: [0] });
     await receiver.waitFor(1);
     await worker.stop(60_000);

@@ -2,32 +2,36 @@ import { createHash } from 'node:crypto';
 import { Webhook } from 'standardwebhooks';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { findDelivery, listAttempts } from '#store/delivery-reads.ts';
-import { type DueDelivery, settleDeliveries } from '#store/deliveries.ts';
 import { Endpoints } from '../../../src/callbacks/endpoints.ts';
 import { createGuard } from '#egress/guard.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
-import { accepted, inTransaction, makeAccount, makeEndpoint, SECRET_KEYS, settlement } from '../../support/fixtures.ts';
+import {
+  accepted,
+  type DueDelivery,
+  makeAccount,
+  makeDelivery,
+  makeEndpoint,
+  SECRET_KEYS,
+} from '../../support/fixtures.ts';
 import { errorsIn } from '../../support/log.ts';
-import { queueDelivery, useQueues } from '../../support/queues.ts';
 import { type ReceivedRequest, startReceiver } from '../../support/receiver.ts';
 import { ALLOW_LOOPBACK, ALLOW_NOTHING, startCourier } from '../../support/workers.ts';
 
 const database = useDatabase();
-const queues = useQueues(database);
 
 beforeEach(async () => {
-  await database.sql`DELETE FROM pgboss.job`;
+  await database.sql`DELETE FROM ringback.delivery_queue`;
 });
 
-const parts = () => ({ database, queues: queues.get() });
+const parts = () => ({ database });
 
 /** A receiver, and a delivery to it. */
 async function deliveryToReceiver(path = '/callback') {
   const receiver = await startReceiver();
   const { accountId } = await makeAccount(database.db);
   const endpoint = await makeEndpoint(database.db, accountId, `${receiver.origin}${path}`);
-  return { receiver, accountId, endpoint, due: await queueDelivery(parts(), accountId, endpoint) };
+  return { receiver, accountId, endpoint, due: await makeDelivery(database.db, accountId, endpoint) };
 }
 
 const read = async ({ accountId, id }: DueDelivery) => (await findDelivery(database.db, accountId, id))!;
@@ -44,7 +48,7 @@ const untilAttempts = (due: DueDelivery, count: number) =>
     expect(made).toHaveLength(count);
     return made;
   });
-const queued = () => database.sql<{ start_after: Date }[]>`SELECT start_after FROM pgboss.job`;
+const queued = () => database.sql<{ due_at: Date }[]>`SELECT due_at FROM ringback.delivery_queue`;
 
 /** The independent witness; throws when the signature is not right. */
 const verify = (secret: string, { body, headers }: ReceivedRequest) =>
@@ -99,15 +103,6 @@ describe('a delivery', () => {
     expect(String(request.headers['webhook-signature']).split(' ')).toHaveLength(2);
     expect(verify(endpoint.secret, request)).toEqual(request.json);
     expect(verify(rotated.signingSecret, request)).toEqual(request.json);
-  });
-
-  test('that is over already is not sent, and leaves the queue', async () => {
-    const { receiver, due } = await deliveryToReceiver();
-    await inTransaction(database.db, (tx) => settleDeliveries(tx, [settlement(due)]));
-    startCourier(parts());
-    await eventually(async () => expect(await queued()).toEqual([]));
-    expect(receiver.requests).toEqual([]);
-    expect(await attempts(due)).toHaveLength(1);
   });
 });
 
@@ -165,7 +160,7 @@ describe('an attempt that fails', () => {
     const asked = attempt!.finishedAt!.getTime() + 3_600_000;
     expect(attempt!.nextAttemptAt!.getTime()).toBe(asked);
     expect((await read(due)).nextAttemptAt!.getTime()).toBe(asked);
-    expect((await queued()).map(({ start_after }) => start_after.getTime())).toEqual([asked]);
+    expect((await queued()).map(({ due_at }) => due_at.getTime())).toEqual([asked]);
   });
 
   test('with a Retry-After shorter than the schedule keeps to the schedule', async () => {

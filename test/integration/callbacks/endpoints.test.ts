@@ -7,8 +7,8 @@ import { Endpoints } from '../../../src/callbacks/endpoints.ts';
 import { useDatabase } from '../../support/database.ts';
 import {
   accepted,
-  inTransaction,
   makeAccount,
+  claimDelivery,
   makeDelivery,
   makeEndpoint,
   SECRET_KEYS,
@@ -75,7 +75,7 @@ describe('asking for deliveries', () => {
   test('answers one’s own, with their attempts', async () => {
     const { accountId } = await makeAccount(database.db);
     const due = await makeDelivery(database.db, accountId, await makeEndpoint(database.db, accountId));
-    await inTransaction(database.db, (tx) => settleDeliveries(tx, [settlement(due)]));
+    await settleDeliveries(database.sql, [settlement(await claimDelivery(database.db, due))]);
     const queries = new DeliveryQueries(database.db);
     expect(await queries.find(accountId, due.id)).toMatchObject({ ok: true, value: { status: 'delivered' } });
     expect(await queries.listOfJob(accountId, due.jobId)).toMatchObject([{ id: due.id }]);

@@ -17,17 +17,15 @@ import {
   submitJob,
 } from '../../support/job-life.ts';
 import { errorsIn } from '../../support/log.ts';
-import { useQueues } from '../../support/queues.ts';
 import { makeCanceler, startRunner } from '../../support/workers.ts';
 
 const database = useDatabase();
-const queues = useQueues(database);
 
 beforeEach(async () => {
   await database.sql`DELETE FROM ringback.run_queue`;
 });
 
-const parts = () => ({ database, queues: queues.get() });
+const parts = () => ({ database });
 const submit = (options?: Parameters<typeof submitJob>[1]) => submitJob(database, { withCallback: true, ...options });
 const cancel = ({ accountId, id }: SubmittedJob, canceler = makeCanceler(parts(), [])) =>
   canceler.cancel(accountId, id);
@@ -75,7 +73,7 @@ describe('a job that waits is canceled at once, with its callback:', () => {
     expect(callback.data.job).toMatchObject({ ...CANCELED, runs: runCount });
     expect(await database.sql`SELECT FROM ringback.run_queue WHERE job_id = ${job.id}`).toHaveLength(0);
     const deliveries = await database.sql`
-      SELECT FROM pgboss.job AS item JOIN ringback.deliveries AS delivery ON delivery.id = item.data ->> 'deliveryId'
+      SELECT FROM ringback.delivery_queue AS item JOIN ringback.deliveries AS delivery ON delivery.id = item.delivery_id
       WHERE delivery.job_id = ${job.id}`;
     expect(deliveries, 'it is to be told').toHaveLength(1);
   });

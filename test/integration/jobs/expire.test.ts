@@ -12,17 +12,15 @@ import {
   type SubmittedJob,
   submitJob,
 } from '../../support/job-life.ts';
-import { useQueues } from '../../support/queues.ts';
 import { makeCanceler, rescueDeps, startRunner } from '../../support/workers.ts';
 
 const database = useDatabase();
-const queues = useQueues(database);
 
 beforeEach(async () => {
   await database.sql`DELETE FROM ringback.run_queue`;
 });
 
-const parts = () => ({ database, queues: queues.get() });
+const parts = () => ({ database });
 const expire = () => expireJobs(rescueDeps(parts(), [jobType(() => null)]));
 const read = (job: SubmittedJob) => readJob(database, job);
 const eventsOf = async ({ id }: SubmittedJob) => {

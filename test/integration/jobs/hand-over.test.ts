@@ -14,18 +14,16 @@ import {
   type SubmittedJob,
   submitJob,
 } from '../../support/job-life.ts';
-import { useQueues } from '../../support/queues.ts';
 import { makeEndings, rescueDeps, startRunner } from '../../support/workers.ts';
 
 const database = useDatabase();
-const queues = useQueues(database);
 
 beforeEach(async () => {
-  await database.sql`DELETE FROM pgboss.job`;
+  await database.sql`DELETE FROM ringback.delivery_queue`;
   await database.sql`DELETE FROM ringback.run_queue`;
 });
 
-const parts = () => ({ database, queues: queues.get() });
+const parts = () => ({ database });
 const submit = (options?: Parameters<typeof submitJob>[1]) => submitJob(database, options);
 const read = (job: SubmittedJob) => readJob(database, job);
 const ended = (job: SubmittedJob) => endOfJob(database, job);
@@ -132,7 +130,7 @@ describe('a worker that died', () => {
       [2, 'lost'],
     ]);
     expect(await callbackBody(database, job)).toMatchObject({ type: 'job.failed', sequence: 4 });
-    expect(await database.sql`SELECT data ->> 'endpointId' AS endpoint FROM pgboss.job`).toEqual([
+    expect(await database.sql`SELECT endpoint_id AS endpoint FROM ringback.delivery_queue`).toEqual([
       { endpoint: job.endpoint!.id },
     ]);
     expect(await database.sql`SELECT FROM ringback.run_queue`).toHaveLength(0);

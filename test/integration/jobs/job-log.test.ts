@@ -7,13 +7,11 @@ import { eventually } from '../../support/eventually.ts';
 import { accepted, makeAccount } from '../../support/fixtures.ts';
 import { endOfJob, type Handler, jobType, readJob, type SubmittedJob, submitJob } from '../../support/job-life.ts';
 import { errorsIn } from '../../support/log.ts';
-import { useQueues } from '../../support/queues.ts';
 import { startRunner } from '../../support/workers.ts';
 
 const database = useDatabase();
-const queues = useQueues(database);
 const run = (handler: Handler, more: Parameters<typeof jobType>[1] = {}) =>
-  startRunner({ database, queues: queues.get() }, [jobType(handler, more)]);
+  startRunner({ database }, [jobType(handler, more)]);
 
 const page = { after: 0, limit: 1000, level: 'debug' as const };
 const logs = () => new JobLogs(database.db, new JobQueries(database.db, { after: () => 1 }));

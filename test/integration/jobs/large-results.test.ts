@@ -13,12 +13,10 @@ import { eventually } from '../../support/eventually.ts';
 import { claimRun, insertJob, makeAccount } from '../../support/fixtures.ts';
 import { endOfJob, jobType, readJob, runsOfJob, type SubmittedJob, submitJob } from '../../support/job-life.ts';
 import { errorsIn } from '../../support/log.ts';
-import { useQueues } from '../../support/queues.ts';
 import { makeCanceler, rescueDeps, RESULT_LIMITS, startRunner } from '../../support/workers.ts';
 
 const database = useDatabase();
-const queues = useQueues(database);
-const parts = () => ({ database, queues: queues.get() });
+const parts = () => ({ database });
 
 const submit = () => submitJob(database);
 const ended = (job: SubmittedJob) => endOfJob(database, job);

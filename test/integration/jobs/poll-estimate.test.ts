@@ -10,12 +10,10 @@ import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
 import { makeAccount, newJob } from '../../support/fixtures.ts';
 import { endOfJob, jobType, submitJob } from '../../support/job-life.ts';
-import { useQueues } from '../../support/queues.ts';
 import { makeEndings, startRunner } from '../../support/workers.ts';
 import { counting } from './watch-instances.ts';
 
 const database = useDatabase();
-const queues = useQueues(database);
 
 /** A type in a pool of its own, so that tests do not see each other's. */
 function estimateOf(type: string, db = database.db) {
@@ -134,7 +132,7 @@ describe('what runs take', () => {
 
   test('is counted for every run that a runner ends', async () => {
     const ran: string[] = [];
-    const parts = { database, queues: queues.get() };
+    const parts = { database };
     const endings = makeEndings(parts, { ran: (type, ms) => ran.push(`${type} ${ms >= 0}`) });
     startRunner(parts, [jobType(() => 'done', { type: 'counted.job' })], { endings });
     const job = await submitJob(database, { type: 'counted.job' });

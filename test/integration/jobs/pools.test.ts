@@ -7,17 +7,15 @@ import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
 import { makeAccount, newJob } from '../../support/fixtures.ts';
 import { endOfJob, jobType, readJob, submitJob } from '../../support/job-life.ts';
-import { useQueues } from '../../support/queues.ts';
 import { rescueDeps, startRunner } from '../../support/workers.ts';
 
 const database = useDatabase();
-const queues = useQueues(database);
 
 beforeEach(async () => {
   await database.sql`DELETE FROM ringback.run_queue`;
 });
 
-const parts = () => ({ database, queues: queues.get() });
+const parts = () => ({ database });
 const poolsNow = async () => {
   const rows = await database.sql<{ pool: string; type: string; count: number }[]>`
     SELECT pool, type, count(*)::int FROM ringback.run_queue GROUP BY pool, type ORDER BY pool, type`;

@@ -10,11 +10,9 @@ import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
 import { accepted, insertJob, makeAccount } from '../../support/fixtures.ts';
 import { memoryLog } from '../../support/log.ts';
-import { useQueues } from '../../support/queues.ts';
 import { makeEndings, PUBLIC_URL, RESULT_LIMITS } from '../../support/workers.ts';
 
 const database = useDatabase();
-const queues = useQueues(database);
 
 const jobTypes = new JobTypes(
   ['one', 'two'].map((name) => defineJob({ type: `remote.${name}`, remote: true, input: z.unknown() })),
@@ -48,7 +46,7 @@ function openRemoteWorkers(max = 5) {
   const workers = new RemoteWorkers({
     db,
     types: jobTypes,
-    endings: makeEndings({ database, queues: queues.get() }, { announceRuns: announce }),
+    endings: makeEndings({ database }, { announceRuns: announce }),
     results: new ResultKeeper(database.db, RESULT_LIMITS),
     log,
     publicUrl: PUBLIC_URL,

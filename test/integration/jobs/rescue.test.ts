@@ -7,17 +7,15 @@ import { rescueRuns } from '../../../src/jobs/run/rescue.ts';
 import { useDatabase } from '../../support/database.ts';
 import { claimRun, makeAccount, newJob, runClaim } from '../../support/fixtures.ts';
 import { callbackBody, jobType, readJob, runsOfJob, type SubmittedJob, submitJob } from '../../support/job-life.ts';
-import { useQueues } from '../../support/queues.ts';
 import { rescueDeps } from '../../support/workers.ts';
 
 const database = useDatabase();
-const queues = useQueues(database);
 
 beforeEach(async () => {
   await database.sql`DELETE FROM ringback.run_queue`;
 });
 
-const deps = () => rescueDeps({ database, queues: queues.get() }, [jobType(() => null)]);
+const deps = () => rescueDeps({ database }, [jobType(() => null)]);
 const runs = (job: SubmittedJob) => runsOfJob(database, job);
 const refOf = ({ accountId, id: jobId, runId }: ClaimedJob) => ({ accountId, jobId, runId });
 

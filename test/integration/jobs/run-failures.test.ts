@@ -15,18 +15,16 @@ import {
   submitJob,
 } from '../../support/job-life.ts';
 import { errorsIn } from '../../support/log.ts';
-import { useQueues } from '../../support/queues.ts';
 import { PUBLIC_URL, RESULT_LIMITS, startRunner } from '../../support/workers.ts';
 
 const database = useDatabase();
-const queues = useQueues(database);
 
 beforeEach(async () => {
-  await database.sql`DELETE FROM pgboss.job`;
+  await database.sql`DELETE FROM ringback.delivery_queue`;
   await database.sql`DELETE FROM ringback.run_queue`;
 });
 
-const parts = () => ({ database, queues: queues.get() });
+const parts = () => ({ database });
 const submit = (options?: Parameters<typeof submitJob>[1]) => submitJob(database, options);
 const run = (definition: AnyJobDefinition) => startRunner(parts(), [definition]);
 const read = (job: SubmittedJob) => readJob(database, job);

@@ -14,18 +14,16 @@ import {
   submitJob,
 } from '../../support/job-life.ts';
 import { errorsIn } from '../../support/log.ts';
-import { useQueues } from '../../support/queues.ts';
 import { PUBLIC_URL, startRunner } from '../../support/workers.ts';
 
 const database = useDatabase();
-const queues = useQueues(database);
 
 beforeEach(async () => {
-  await database.sql`DELETE FROM pgboss.job`;
+  await database.sql`DELETE FROM ringback.delivery_queue`;
   await database.sql`DELETE FROM ringback.run_queue`;
 });
 
-const parts = () => ({ database, queues: queues.get() });
+const parts = () => ({ database });
 const submit = (options?: Parameters<typeof submitJob>[1]) => submitJob(database, options);
 const run = (definition: AnyJobDefinition) => startRunner(parts(), [definition]);
 const read = (job: SubmittedJob) => readJob(database, job);
@@ -53,7 +51,7 @@ describe('a run that succeeds', () => {
     expect(seen).toEqual([{ input: { n: [1, 2] }, about, number: 1 }]);
     expect(await runs(job)).toEqual([[1, 'succeeded', null]]);
     expect(await database.sql`SELECT FROM ringback.run_queue`).toEqual([]);
-    expect(await database.sql`SELECT FROM pgboss.job`).toEqual([]);
+    expect(await database.sql`SELECT FROM ringback.delivery_queue`).toEqual([]);
     expect(announced()).toBe(0);
     expect(errorsIn(lines)).toEqual([]);
   });
@@ -67,7 +65,7 @@ describe('a run that succeeds', () => {
     // The very representation that a status request gives.
     expect(callback.data.job).toEqual(JSON.parse(JSON.stringify(viewJob(row, PUBLIC_URL))));
     await eventually(() => expect(announced()).toBe(1));
-    expect(await database.sql`SELECT data ->> 'endpointId' AS endpoint FROM pgboss.job`).toEqual([
+    expect(await database.sql`SELECT endpoint_id AS endpoint FROM ringback.delivery_queue`).toEqual([
       { endpoint: job.endpoint!.id },
     ]);
   });

@@ -1,39 +1,32 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { ClaimLoop, type ClaimLoopOptions } from '#queue/claim-loop.ts';
-import type { Item } from '#queue/item-queue.ts';
-import type { DeliveryItem } from '#queue/queues.ts';
+import type { AttemptRef } from '#store/delivery-queue.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
-import { deliveryItem, useQueues } from '../../support/queues.ts';
+import { claimItems as claimFrom, queueItems, removeItem } from '../../support/queues.ts';
 
 const database = useDatabase();
-const queues = useQueues(database);
 
 beforeEach(async () => {
-  await database.sql`DELETE FROM pgboss.job`;
+  await database.sql`DELETE FROM ringback.delivery_queue`;
 });
 
-const insert = async (count: number, startAfter: Date | null = null) => {
-  const items = Array.from({ length: count }, () => deliveryItem({ startAfter }));
-  await queues.get().deliveries.insert(database.sql, items);
-  return items.map(({ id }) => id);
-};
+const insert = (count: number) => queueItems(database, count);
 
-type Options = ClaimLoopOptions<Item<DeliveryItem>>;
+type Options = ClaimLoopOptions<AttemptRef>;
 
 /** As a courier claims: there may be more when it got all it asked for. */
 async function claimItems(limit: number) {
-  const claimed = await queues.get().deliveries.claim(database.sql, limit);
+  const claimed = await claimFrom(database, limit);
   return { claimed, more: claimed.length >= limit };
 }
 
 /** A loop over a queue that works an item off by removing it, and keeps what it saw. */
 function startLoop(changes: Partial<Options> = {}) {
-  const { deliveries } = queues.get();
   const seen = { claims: [] as number[], done: [] as string[], errors: [] as unknown[], underWay: 0, most: 0 };
   const { claim = claimItems, work, ...others } = changes;
-  const loop = new ClaimLoop<Item<DeliveryItem>>({
+  const loop = new ClaimLoop<AttemptRef>({
     concurrency: 4,
     pollMs: 3_600_000,
     claim: (limit) => {
@@ -44,8 +37,8 @@ function startLoop(changes: Partial<Options> = {}) {
       seen.most = Math.max(seen.most, ++seen.underWay);
       try {
         await work?.(item);
-        await deliveries.remove(database.sql, [item]);
-        seen.done.push(item.id);
+        await removeItem(database, item);
+        seen.done.push(item.deliveryId);
       } finally {
         seen.underWay -= 1;
       }
@@ -88,7 +81,7 @@ test('claims only what can start now', async () => {
   });
   await eventually(() => expect(gates).toHaveLength(3));
   expect(seen.claims).toEqual([3]);
-  const waiting = await database.sql`SELECT FROM pgboss.job WHERE state = 'created'`;
+  const waiting = await database.sql`SELECT FROM ringback.delivery_queue WHERE state = 'ready'`;
   expect(waiting).toHaveLength(7);
   gates[0]!();
   await eventually(() => expect(gates).toHaveLength(4));
@@ -180,17 +173,6 @@ test('the poll finds what nobody announced', async () => {
   await drained(seen, await insert(2));
 });
 
-test('what is due later is found when it is due, without waiting for the poll', async () => {
-  const { loop, seen } = startLoop();
-  await asleep(seen);
-  const at = Date.now() + 150;
-  const ids = await insert(1, new Date(at));
-  loop.wakeAt(at);
-  loop.wakeAt(at + 3_600_000);
-  await drained(seen, ids);
-  expect(Date.now()).toBeGreaterThanOrEqual(at);
-});
-
 describe('an error', () => {
   test('in a claim is reported, pauses the loop, and claiming goes on', async () => {
     let failures = 2;
@@ -235,9 +217,8 @@ describe('stopping', () => {
     await stopping;
     expect(seen.done).toHaveLength(2);
     loop.wake();
-    loop.wakeAt(Date.now());
     await database.sql`SELECT 1`;
-    expect(await database.sql`SELECT FROM pgboss.job WHERE state = 'created'`).toHaveLength(3);
+    expect(await database.sql`SELECT FROM ringback.delivery_queue WHERE state = 'ready'`).toHaveLength(3);
     expect(seen.claims).toEqual([2]);
   });
 

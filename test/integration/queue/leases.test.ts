@@ -1,45 +1,43 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Leases, LEASE_MS } from '#queue/leases.ts';
-import type { ItemRef } from '#queue/item-queue.ts';
+import { type AttemptRef, renewAttempts } from '#store/delivery-queue.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
-import { deliveryItem, useQueues } from '../../support/queues.ts';
+import { claimItems, queueItems } from '../../support/queues.ts';
 
 const database = useDatabase();
-const queues = useQueues(database);
 
 beforeEach(async () => {
-  await database.sql`DELETE FROM pgboss.job`;
+  await database.sql`DELETE FROM ringback.delivery_queue`;
   // The clock and the interval only: connections keep their real timers.
   vi.useFakeTimers({ toFake: ['Date', 'setInterval', 'clearInterval'] });
 });
 afterEach(() => void vi.useRealTimers());
 
-const deliveries = () => queues.get().deliveries;
+const HOUR_AGO = "UPDATE ringback.delivery_queue SET lease_expires_at = now() - interval '1 hour'";
 
-/** Claimed an hour ago, as the database sees it. */
-async function claimedLongAgo(count: number) {
-  await deliveries().insert(
-    database.sql,
-    Array.from({ length: count }, () => deliveryItem()),
-  );
-  const items = await deliveries().claim(database.sql, count);
-  await database.sql`UPDATE pgboss.job SET heartbeat_on = now() - interval '1 hour'`;
+/** Claimed, and the leases run out an hour ago. */
+async function claimedLongAgo(count: number): Promise<AttemptRef[]> {
+  await queueItems(database, count);
+  const items = await claimItems(database, count);
+  await database.sql.unsafe(HOUR_AGO);
   return items;
 }
 
 const lapsed = async () => {
   const rows = await database.sql<{ id: string }[]>`
-    SELECT id::text FROM pgboss.job WHERE heartbeat_on < now() - interval '1 minute'`;
+    SELECT delivery_id AS id FROM ringback.delivery_queue WHERE lease_expires_at < now()`;
   return rows.map(({ id }) => id);
+};
+
+const renew = async (held: readonly AttemptRef[]) => {
+  const renewed = await renewAttempts(database.sql, held, LEASE_MS);
+  return held.filter(({ attemptId }) => !renewed.has(attemptId));
 };
 
 function startLeases() {
   const errors: unknown[] = [];
-  const leases = new Leases<ItemRef>(
-    (refs) => deliveries().renew(database.sql, refs),
-    (error) => void errors.push(error),
-  );
+  const leases = new Leases<AttemptRef>(renew, (error) => void errors.push(error));
   leases.start();
   return { leases, errors };
 }
@@ -52,7 +50,7 @@ describe('a lease', () => {
     leases.hold(dropped!);
     leases.drop(dropped!);
     vi.advanceTimersByTime(LEASE_MS / 2);
-    await eventually(async () => expect(await lapsed()).toEqual([dropped!.id]));
+    await eventually(async () => expect(await lapsed()).toEqual([dropped!.deliveryId]));
     leases.stop();
   });
 
@@ -61,7 +59,7 @@ describe('a lease', () => {
     const { leases } = startLeases();
     leases.hold(held!);
     for (let round = 0; round < 3; round++) {
-      await database.sql`UPDATE pgboss.job SET heartbeat_on = now() - interval '1 hour'`;
+      await database.sql.unsafe(HOUR_AGO);
       vi.advanceTimersByTime(LEASE_MS / 3);
       await eventually(async () => expect(await lapsed()).toEqual([]));
     }
@@ -75,7 +73,7 @@ describe('a lease', () => {
     vi.advanceTimersByTime(LEASE_MS / 3 - 1);
     leases.hold(young!);
     vi.advanceTimersByTime(1);
-    await eventually(async () => expect(await lapsed()).toEqual([young!.id]));
+    await eventually(async () => expect(await lapsed()).toEqual([young!.deliveryId]));
     vi.advanceTimersByTime(LEASE_MS / 3);
     await eventually(async () => expect(await lapsed()).toEqual([]));
     leases.stop();
@@ -88,30 +86,30 @@ describe('a lease', () => {
     leases.stop();
     vi.advanceTimersByTime(LEASE_MS);
     await database.sql`SELECT 1`;
-    expect(await lapsed()).toEqual([held!.id]);
+    expect(await lapsed()).toEqual([held!.deliveryId]);
   });
 
   test('that was lost tells whoever holds it, once, and is not renewed any more', async () => {
     const [ours, lost] = await claimedLongAgo(2);
-    await database.sql`UPDATE pgboss.job SET retry_count = retry_count + 1 WHERE id = ${lost!.id}`;
+    await database.sql`UPDATE ringback.delivery_queue SET attempt_id = 'att_other' WHERE delivery_id = ${lost!.deliveryId}`;
     const { leases, errors } = startLeases();
     const told: string[] = [];
-    for (const item of [ours!, lost!]) leases.hold(item, () => void told.push(item.id));
+    for (const item of [ours!, lost!]) leases.hold(item, () => void told.push(item.deliveryId));
     for (let round = 0; round < 2; round++) {
-      await database.sql`UPDATE pgboss.job SET heartbeat_on = now() - interval '1 hour'`;
+      await database.sql.unsafe(HOUR_AGO);
       vi.advanceTimersByTime(LEASE_MS / 3);
-      await eventually(async () => expect(await lapsed()).toEqual([lost!.id]));
+      await eventually(async () => expect(await lapsed()).toEqual([lost!.deliveryId]));
     }
     leases.stop();
-    await eventually(() => expect(told).toEqual([lost!.id]));
+    await eventually(() => expect(told).toEqual([lost!.deliveryId]));
     expect(errors).toEqual([]);
   });
 
   test('that was lost after its work had ended tells nobody', async () => {
     const [item] = await claimedLongAgo(1);
     const asked = Promise.withResolvers<void>();
-    const reply = Promise.withResolvers<readonly ItemRef[]>();
-    const leases = new Leases<ItemRef>(
+    const reply = Promise.withResolvers<readonly AttemptRef[]>();
+    const leases = new Leases<AttemptRef>(
       () => (asked.resolve(), reply.promise),
       () => expect.fail('no error'),
     );
@@ -127,16 +125,14 @@ describe('a lease', () => {
 
   test('that cannot be renewed is reported, and the next round tries again', async () => {
     const [held] = await claimedLongAgo(1);
-    const [row] = await database.sql`SELECT relname FROM pg_class JOIN pgboss.job ON job.tableoid = pg_class.oid`;
-    const table = database.sql(`pgboss.${row!['relname']}`);
-    await database.sql`ALTER TABLE ${table} RENAME TO away`;
+    await database.sql`ALTER TABLE ringback.delivery_queue RENAME TO away`;
     const { leases, errors } = startLeases();
     leases.hold(held!);
     vi.advanceTimersByTime(LEASE_MS / 3);
     try {
       await eventually(() => expect(errors).toMatchObject([{ code: '42P01' }]));
     } finally {
-      await database.sql`ALTER TABLE pgboss.away RENAME TO ${database.sql(row!['relname'] as string)}`;
+      await database.sql`ALTER TABLE ringback.away RENAME TO delivery_queue`;
     }
     vi.advanceTimersByTime(LEASE_MS / 3);
     await eventually(async () => expect(await lapsed()).toEqual([]));

@@ -4,9 +4,9 @@ import { insertLogLines } from '#store/job-logs.ts';
 import { useDatabase } from '../../support/database.ts';
 import {
   claimRun,
-  inTransaction,
   insertJob,
   makeAccount,
+  claimDelivery,
   makeDelivery,
   makeEndpoint,
   settlement,
@@ -20,7 +20,7 @@ const TABLES = ['delivery_attempts', 'events', 'job_logs', 'job_runs'] as const;
 beforeAll(async () => {
   const { accountId } = await makeAccount(database.db);
   const due = await makeDelivery(database.db, accountId, await makeEndpoint(database.db, accountId));
-  await inTransaction(database.db, (tx) => settleDeliveries(tx, [settlement(due)]));
+  await settleDeliveries(database.sql, [settlement(await claimDelivery(database.db, due))]);
   const { id: jobId, runId } = await claimRun(database.db, await insertJob(database.db, accountId));
   const line = { position: 1_000_001, level: 'info', message: 'said', fields: null, createdAt: new Date() } as const;
   await insertLogLines(database.sql, { accountId, jobId, runId }, [line]);

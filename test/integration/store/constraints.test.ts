@@ -6,9 +6,9 @@ import { insertChunk } from '#store/result-chunks.ts';
 import { useDatabase } from '../../support/database.ts';
 import {
   claimRun,
-  inTransaction,
   insertJob,
   makeAccount,
+  claimDelivery,
   makeDelivery,
   makeEndpoint,
   settlement,
@@ -26,7 +26,11 @@ type Change = readonly [constraint: string, changes: Readonly<Record<string, str
 async function legalRow(table: string): Promise<{ where: string; fresh: Record<string, string> }> {
   const { accountId } = await makeAccount(database.db);
   const due = await makeDelivery(database.db, accountId, await makeEndpoint(database.db, accountId));
-  await inTransaction(database.db, (tx) => settleDeliveries(tx, [settlement(due)]));
+  await settleDeliveries(database.sql, [settlement(await claimDelivery(database.db, due))]);
+  await claimDelivery(
+    database.db,
+    await makeDelivery(database.db, accountId, await makeEndpoint(database.db, accountId)),
+  );
   await makeJobSide(accountId);
   return { where: `account_id = '${accountId}'`, fresh: FRESH[table] ?? { id: `'${newId('job', 1)}'` } };
 }
@@ -35,6 +39,7 @@ async function legalRow(table: string): Promise<{ where: string; fresh: Record<s
 const FRESH: Readonly<Record<string, Record<string, string>>> = {
   accounts: { account_id: "'acc_new'", name: "'new'" },
   run_queue: { job_id: "'job_new'" },
+  delivery_queue: { delivery_id: "'dlv_new'" },
   job_logs: { position: '2000001' },
   result_chunks: { number: '1' },
   idempotency_keys: { key: "'new'" },
@@ -89,6 +94,7 @@ const READY = {
   lease_expires_at: 'NULL',
   deadline_at: 'NULL',
 };
+const NOT_LEASED = { attempt_id: 'NULL', worker_id: 'NULL', leased_at: 'NULL', lease_expires_at: 'NULL' };
 const RUNNING = { status: "'in_progress'", output: 'NULL', finished_at: 'NULL' };
 const QUEUED = { ...RUNNING, status: "'queued'", started_at: 'NULL' };
 const NEVER_RUN = { run_count: '0', run_started_at: 'NULL', worker_id: 'NULL' };
@@ -160,6 +166,17 @@ const ILLEGAL: Readonly<Record<string, readonly Change[]>> = {
   result_chunks: [
     ['result_chunks_number', { number: '-1' }],
     ['result_chunks_pkey', { number: 'number' }],
+  ],
+  delivery_queue: [
+    ['delivery_queue_state', { state: "'done'", ...NOT_LEASED }],
+    ['delivery_queue_lease', { state: "'ready'" }],
+    ['delivery_queue_lease', { state: "'delayed'", ...NOT_LEASED, attempt_id: 'attempt_id' }],
+    ['delivery_queue_lease', NOT_LEASED],
+    ...['attempt_id', 'worker_id', 'leased_at', 'lease_expires_at'].map((column): Change => [
+      'delivery_queue_lease',
+      { [column]: 'NULL' },
+    ]),
+    ['delivery_queue_pkey', { delivery_id: 'delivery_id' }],
   ],
   run_queue: [
     ['run_queue_pkey', { job_id: 'job_id' }],

@@ -4,6 +4,7 @@ import { accounts, apiKeys } from '#store/schema/accounts.ts';
 import { deliveries, deliveryAttempts, endpoints, endpointSecrets } from '#store/schema/callbacks.ts';
 import { events, jobRuns, jobs } from '#store/schema/jobs.ts';
 import { jobLogs, jobTombstones, resultChunks } from '#store/schema/results.ts';
+import { deliveryQueue } from '#store/schema/delivery-queue.ts';
 import { runQueue } from '#store/schema/run-queue.ts';
 import { idempotencyKeys, jobSchedules, jobTypeStats } from '#store/schema/submissions.ts';
 import { useDatabase } from '../../support/database.ts';
@@ -27,6 +28,7 @@ const TABLES: readonly PgTable[] = [
   jobTypeStats,
   resultChunks,
   runQueue,
+  deliveryQueue,
 ];
 
 interface Column {

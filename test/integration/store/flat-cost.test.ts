@@ -1,14 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type AccountId, newId, timeOf } from '#domain/ids.ts';
+import type { AccountId } from '#domain/ids.ts';
+import { claimDeliveries, FIRST_LANE } from '#store/claim-deliveries.ts';
 import { type ClaimedJob, claimRuns } from '#store/claim-runs.ts';
 import { type Database, openDatabase } from '#store/database.ts';
-import {
-  type DueDelivery,
-  readDestinations,
-  readDueDeliveries,
-  recordInterrupted,
-  settleDeliveries,
-} from '#store/deliveries.ts';
+import { settleDeliveries } from '#store/deliveries.ts';
+import { findLapsedAttempts, promoteDueDeliveries, renewAttempts } from '#store/delivery-queue.ts';
 import { insertLogLines } from '#store/job-logs.ts';
 import { endRuns, insertJobs, type NewJob, setProgress } from '#store/jobs.ts';
 import { findExpiredJobs, findLapsedRuns, promoteDue, renewLeases, requestCancel } from '#store/run-queue.ts';
@@ -16,7 +12,6 @@ import { buffersTouchedBy, withoutAutovacuum } from '../../support/buffers.ts';
 import { useDatabase } from '../../support/database.ts';
 import {
   finalEvent,
-  inTransaction,
   type MadeEndpoint,
   makeAccount,
   makeEndpoint,
@@ -55,25 +50,14 @@ const STATEMENTS = [
   'requestCancel',
   'findLapsedRuns',
   'findExpiredJobs',
-  'readDueDeliveries',
-  'readDestinations',
-  'recordInterrupted',
+  'claimDeliveries',
+  'renewAttempts',
+  'requeueDeliveries',
+  'promoteDueDeliveries',
+  'findLapsedAttempts',
   'settleDeliveries',
 ] as const;
 type Cost = Record<(typeof STATEMENTS)[number], number>;
-
-const keyOf = ({ id, ...delivery }: DueDelivery) => ({
-  ...delivery,
-  deliveryId: id,
-  eventCreatedAt: new Date(timeOf(delivery.eventId)),
-});
-const lostOf = (delivery: DueDelivery) => ({
-  accountId,
-  deliveryId: delivery.id,
-  attemptId: newId('att', Date.now()),
-  workerId: WORKER,
-  now: new Date(),
-});
 
 const FAR = new Date(Date.now() + 86_400_000);
 
@@ -88,6 +72,10 @@ const jobsOf = (count: number, changes: Partial<NewJob> = {}) =>
 
 const claim = async (db: Database, limit: number): Promise<readonly ClaimedJob[]> =>
   (await claimRuns(db, runClaim({ pool: POOL, limit }))).jobs;
+const claimDue = async (db: Database, limit: number) => {
+  const wanted = { limit, workerId: WORKER, leaseMs: 15_000, afterLane: FIRST_LANE, now: new Date() };
+  return (await claimDeliveries(db.sql, wanted)).deliveries;
+};
 const refOf = (job: ClaimedJob) => ({ accountId, jobId: job.id, runId: job.runId });
 const endOf = (job: ClaimedJob) => runEnd(job, finalEvent('job.succeeded', endpoint));
 const againOf = (job: ClaimedJob) => {
@@ -133,23 +121,19 @@ async function deliver(
   ends: ReadonlyArray<ReturnType<typeof endOf>>,
   measure: <T>(name: keyof Cost, work: () => Promise<T>) => Promise<T>,
 ): Promise<void> {
-  const inTx = <T>(name: keyof Cost, work: Parameters<typeof inTransaction<T>>[1]) =>
-    measure(name, () => inTransaction(db, work));
-  const keys = ends.map(({ event, delivery }) => ({
-    accountId,
-    deliveryId: delivery!.id,
-    eventId: event.id,
-    endpointId: endpoint.id,
-    eventCreatedAt: new Date(timeOf(event.id)),
-  }));
-  const due = await inTx('readDueDeliveries', (tx) => readDueDeliveries(tx, keys));
-  expect(due).toHaveLength(ends.length);
-  const to = [{ accountId, endpointId: endpoint.id }];
-  expect(await inTx('readDestinations', (tx) => readDestinations(tx, to, new Date()))).toHaveLength(1);
-  await inTx('recordInterrupted', (tx) => recordInterrupted(tx, due.map(lostOf)));
-  const again = await inTx('readDueDeliveries', (tx) => readDueDeliveries(tx, due.map(keyOf)));
+  const first = await measure('claimDeliveries', () => claimDue(db, ends.length));
+  expect(first).toHaveLength(ends.length);
+  const held = first.map((delivery) => ({ ...delivery, deliveryId: delivery.id }));
+  expect((await measure('renewAttempts', () => renewAttempts(db.sql, held, 15_000))).size).toBe(ends.length);
+  const later = { status: 'pending', nextAttemptAt: new Date(Date.now() + 100) } as const;
+  const failed = first.map((delivery) => settlement(delivery, { verdict: later }));
+  expect((await measure('requeueDeliveries', () => settleDeliveries(db.sql, failed))).size).toBe(ends.length);
+  await db.sql`UPDATE ringback.delivery_queue SET due_at = now() WHERE delivery_id = ANY (${first.map(({ id }) => id)})`;
+  expect(await measure('promoteDueDeliveries', () => promoteDueDeliveries(db, ends.length))).toBe(ends.length);
+  const again = await measure('claimDeliveries', () => claimDue(db, ends.length));
+  expect(await measure('findLapsedAttempts', () => findLapsedAttempts(db, 500))).toEqual([]);
   const settlements = again.map((delivery) => settlement(delivery));
-  expect((await inTx('settleDeliveries', (tx) => settleDeliveries(tx, settlements))).size).toBe(ends.length);
+  expect((await measure('settleDeliveries', () => settleDeliveries(db.sql, settlements))).size).toBe(ends.length);
 }
 
 /**
@@ -164,20 +148,11 @@ async function growBacklog(db: Database): Promise<void> {
     const ends = claimed.slice(2, 102).map((job) => runEnd(job));
     const told = claimed.slice(102).map(endOf);
     await endRuns(db.sql, [...ends, ...told]);
-    const keys = told.slice(100).map(({ event, delivery }) => ({
-      accountId,
-      deliveryId: delivery!.id,
-      eventId: event.id,
-      endpointId: endpoint.id,
-      eventCreatedAt: new Date(timeOf(event.id)),
-    }));
-    await inTransaction(db, async (tx) => {
-      const due = await readDueDeliveries(tx, keys);
-      await settleDeliveries(
-        tx,
-        due.map((delivery) => settlement(delivery)),
-      );
-    });
+    const due = await claimDue(db, 100);
+    await settleDeliveries(
+      db.sql,
+      due.map((delivery) => settlement(delivery)),
+    );
   }
 }
 
@@ -196,10 +171,10 @@ describe('in a session that planned every statement when the tables were empty, 
   let many: Cost;
   let one: Cost;
   beforeAll(async () => {
+    // What earlier rows left in a queue's indexes a claim steps over, until a vacuum takes it away, as the keeper's does.
+    await database.sql`VACUUM ringback.run_queue, ringback.delivery_queue`;
     many = await wholeLife(planned, GROUP);
-    // A claim steps over what earlier ones left in its index, a page for sixty of them, until a vacuum takes it away:
-    // little among many, and most of what a single one costs.
-    await database.sql`VACUUM ringback.run_queue`;
+    await database.sql`VACUUM ringback.run_queue, ringback.delivery_queue`;
     one = await wholeLife(planned, 1);
   });
   test.each(STATEMENTS)('%s', (name) => {

@@ -3,34 +3,35 @@ import { describe, expect, test } from 'vitest';
 import { ATTEMPT_OUTCOMES } from '#domain/attempt.ts';
 import { newId } from '#domain/ids.ts';
 import { findDelivery, listAttempts, listDeliveriesOfJob } from '#store/delivery-reads.ts';
-import { type DueDelivery, type Settlement, settleDeliveries } from '#store/deliveries.ts';
+import type { ClaimedDelivery } from '#store/claim-deliveries.ts';
+import { type Settlement, settleDeliveries } from '#store/deliveries.ts';
 import { useDatabase } from '../../support/database.ts';
 import {
   attemptResult,
-  inTransaction,
+  claimDelivery,
   makeAccount,
+  makeClaimed,
   makeDelivery,
   makeEndpoint,
-  readDelivery,
   settlement,
   WORKER,
 } from '../../support/fixtures.ts';
 
 const database = useDatabase();
 
-async function dueDelivery(): Promise<DueDelivery> {
-  const { accountId } = await makeAccount(database.db);
-  return makeDelivery(database.db, accountId, await makeEndpoint(database.db, accountId));
-}
-
-const settle = (...settlements: Settlement[]) => inTransaction(database.db, (tx) => settleDeliveries(tx, settlements));
-const attempts = ({ accountId, id }: DueDelivery) => listAttempts(database.db, accountId, id);
+const settle = (...settlements: Settlement[]) => settleDeliveries(database.sql, settlements);
+const attempts = ({ accountId, id }: ClaimedDelivery) => listAttempts(database.db, accountId, id);
 const rejected = (finishedAt = new Date()) =>
   attemptResult({ outcome: 'rejected', errorCode: 'status_500', errorDetail: 'It answered 500.', finishedAt });
 
+const queued = async ({ id }: Pick<ClaimedDelivery, 'id'>) => {
+  const [item] = await database.sql`SELECT * FROM ringback.delivery_queue WHERE delivery_id = ${id}`;
+  return item;
+};
+
 describe('the fence', () => {
-  test('refuses an attempt whose number is already on record', async () => {
-    const due = await dueDelivery();
+  test('refuses an attempt that is already on record', async () => {
+    const due = await makeClaimed(database.db);
     const verdict = { status: 'pending', nextAttemptAt: new Date() } as const;
     expect(await settle(settlement(due, { result: rejected(), verdict }))).toEqual(new Set([due.id]));
     const before = await findDelivery(database.db, due.accountId, due.id);
@@ -39,22 +40,24 @@ describe('the fence', () => {
     expect(await attempts(due)).toHaveLength(1);
   });
 
-  test('refuses an attempt whose predecessor is not on record', async () => {
-    const due = await dueDelivery();
-    expect(await settle(settlement(due, { number: 2 }))).toEqual(new Set());
-    expect(await readDelivery(database.db, due)).toEqual(due);
+  test('refuses an attempt that nobody claimed', async () => {
+    const due = await makeClaimed(database.db);
+    const before = await queued(due);
+    expect(await settle(settlement({ ...due, attemptId: newId('att', Date.now()) }))).toEqual(new Set());
+    expect(await queued(due)).toEqual(before);
     expect(await attempts(due)).toEqual([]);
   });
 
   test('refuses any further attempt of a delivery that is over', async () => {
-    const due = await dueDelivery();
+    const due = await makeClaimed(database.db);
     await settle(settlement(due));
+    expect(await queued(due)).toBeUndefined();
     expect(await settle(settlement({ ...due, attemptCount: 1 }))).toEqual(new Set());
     expect(await attempts(due)).toHaveLength(1);
   });
 
-  test('lets one of two couriers settle, when both hold the delivery', async () => {
-    const due = await dueDelivery();
+  test('lets one of two settle, when both hold the attempt', async () => {
+    const due = await makeClaimed(database.db);
     const pending = { status: 'pending', nextAttemptAt: new Date() } as const;
     const answers = await Promise.all([
       settle(settlement(due, { result: rejected(), verdict: pending })),
@@ -65,29 +68,33 @@ describe('the fence', () => {
   });
 
   test('refuses one of a group and settles its neighbours', async () => {
-    const [one, stale, other] = [await dueDelivery(), await dueDelivery(), await dueDelivery()];
-    const group = [settlement(one), settlement(stale, { number: 5 }), settlement(other)];
+    const [one, stale, other] = [
+      await makeClaimed(database.db),
+      await makeClaimed(database.db),
+      await makeClaimed(database.db),
+    ];
+    const group = [settlement(one), settlement({ ...stale, attemptId: one.attemptId }), settlement(other)];
     expect(await settle(...group)).toEqual(new Set([one.id, other.id]));
     expect(await attempts(stale)).toEqual([]);
   });
 
   test('refuses a delivery of another account', async () => {
-    const due = await dueDelivery();
+    const due = await makeClaimed(database.db);
     const { accountId } = await makeAccount(database.db);
     expect(await settle(settlement({ ...due, accountId }))).toEqual(new Set());
   });
 });
 
 test('a group with one row that breaks a constraint fails whole', async () => {
-  const [one, other] = [await dueDelivery(), await dueDelivery()];
+  const [one, other] = [await makeClaimed(database.db), await makeClaimed(database.db)];
   const bad = settlement(other, { result: attemptResult({ errorCode: 'delivered_and_yet' }) });
   await expect(settle(settlement(one), bad)).rejects.toMatchObject({ constraint_name: 'delivery_attempts_error' });
   expect(await attempts(one)).toEqual([]);
-  expect(await readDelivery(database.db, one)).toEqual(one);
+  expect(await queued(one)).toMatchObject({ state: 'leased', attempt_id: one.attemptId });
 });
 
 test('an attempt is on record with all that was seen of it', async () => {
-  const due = await dueDelivery();
+  const due = await makeClaimed(database.db);
   const startedAt = new Date();
   const finishedAt = new Date(startedAt.getTime() + 250);
   const made = settlement(due, {
@@ -115,7 +122,7 @@ test('an attempt is on record with all that was seen of it', async () => {
   expect(await attempts(due)).toEqual([
     {
       accountId: due.accountId,
-      id: made.attemptId,
+      id: due.attemptId,
       deliveryId: due.id,
       eventId: due.eventId,
       jobId: due.jobId,
@@ -162,7 +169,7 @@ test('an attempt is on record with all that was seen of it', async () => {
 });
 
 test('a delivery to be attempted again stays pending until then', async () => {
-  const due = await dueDelivery();
+  const due = await makeClaimed(database.db);
   const nextAttemptAt = new Date(Date.now() + 300_000);
   await settle(settlement(due, { result: rejected(), verdict: { status: 'pending', nextAttemptAt } }));
   expect(await findDelivery(database.db, due.accountId, due.id)).toMatchObject({
@@ -172,10 +179,23 @@ test('a delivery to be attempted again stays pending until then', async () => {
     finishedAt: null,
   });
   expect(await attempts(due)).toMatchObject([{ outcome: 'rejected', errorCode: 'status_500', nextAttemptAt }]);
+  expect(await queued(due)).toMatchObject({
+    state: 'delayed',
+    due_at: nextAttemptAt,
+    attempt_id: null,
+    worker_id: null,
+  });
+});
+
+test('a delivery whose next attempt is due by then can be claimed at once', async () => {
+  const due = await makeClaimed(database.db);
+  await settle(settlement(due, { result: rejected(), verdict: { status: 'pending', nextAttemptAt: new Date() } }));
+  expect(await queued(due)).toMatchObject({ state: 'ready' });
+  expect(await claimDelivery(database.db, due)).toMatchObject({ id: due.id, attemptCount: 1 });
 });
 
 test('an exhausted delivery is over', async () => {
-  const due = await dueDelivery();
+  const due = await makeClaimed(database.db);
   const result = rejected();
   await settle(settlement(due, { result, verdict: { status: 'exhausted', nextAttemptAt: null } }));
   expect(await findDelivery(database.db, due.accountId, due.id)).toMatchObject({
@@ -186,7 +206,7 @@ test('an exhausted delivery is over', async () => {
 });
 
 test.each(ATTEMPT_OUTCOMES.filter((outcome) => outcome !== 'interrupted'))('%s is an outcome', async (outcome) => {
-  const due = await dueDelivery();
+  const due = await makeClaimed(database.db);
   const failure = outcome === 'delivered' ? {} : { errorCode: 'some_code', errorDetail: 'Some detail.' };
   await settle(settlement(due, { result: attemptResult({ outcome, ...failure, response: null }) }));
   expect(await attempts(due)).toMatchObject([{ outcome, responseStatus: null, responseBody: null }]);
@@ -194,7 +214,7 @@ test.each(ATTEMPT_OUTCOMES.filter((outcome) => outcome !== 'interrupted'))('%s i
 
 describe('what PostgreSQL cannot hold as text', () => {
   test('is kept byte by byte in a response body', async () => {
-    const due = await dueDelivery();
+    const due = await makeClaimed(database.db);
     const bodyPrefix = Buffer.concat([Buffer.from([0, 255, 0, 10, 92]), randomBytes(4091)]);
     const response = { status: 200, headers: [], bodyPrefix, bodyBytes: bodyPrefix.length, truncated: false };
     await settle(settlement(due, { result: attemptResult({ response }) }));
@@ -202,7 +222,7 @@ describe('what PostgreSQL cannot hold as text', () => {
   });
 
   test('is cleaned in headers and details', async () => {
-    const due = await dueDelivery();
+    const due = await makeClaimed(database.db);
     const result = attemptResult({
       outcome: 'protocol',
       errorCode: 'invalid_http',
@@ -224,7 +244,7 @@ describe('what PostgreSQL cannot hold as text', () => {
 
 describe('reading deliveries', () => {
   test('finds one with its URL, in one’s own account only', async () => {
-    const due = await dueDelivery();
+    const due = await makeClaimed(database.db);
     const { accountId } = await makeAccount(database.db);
     expect(await findDelivery(database.db, due.accountId, due.id)).toMatchObject({
       id: due.id,
@@ -236,15 +256,14 @@ describe('reading deliveries', () => {
   });
 
   test('lists those of a job, and the attempts of one in their order', async () => {
-    const due = await dueDelivery();
-    const nextAttemptAt = new Date();
-    for (const attemptCount of [0, 1, 2]) {
-      const verdict = { status: 'pending', nextAttemptAt } as const;
-      const attemptId = newId('att', Date.now() - attemptCount * 1000);
-      await settle(settlement({ ...due, attemptCount }, { result: rejected(), verdict, attemptId }));
+    const { accountId } = await makeAccount(database.db);
+    const due = await makeDelivery(database.db, accountId, await makeEndpoint(database.db, accountId));
+    for (let made = 0; made < 3; made++) {
+      const verdict = { status: 'pending', nextAttemptAt: new Date() } as const;
+      await settle(settlement(await claimDelivery(database.db, due), { result: rejected(), verdict }));
     }
     const deliveries = await listDeliveriesOfJob(database.db, due.accountId, due.jobId);
     expect(deliveries).toEqual([await findDelivery(database.db, due.accountId, due.id)]);
-    expect((await attempts(due)).map(({ number }) => number)).toEqual([1, 2, 3]);
+    expect((await listAttempts(database.db, accountId, due.id)).map(({ number }) => number)).toEqual([1, 2, 3]);
   });
 });

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { expect, test } from 'vitest';
-import type { RunHolder } from '#domain/run-item.ts';
+import type { RunHolder } from '#domain/run-holder.ts';
 import { endRuns } from '#store/jobs.ts';
 import { abandonUpload, beginUpload, insertUploadedChunk, type Upload } from '#store/uploads.ts';
 import { useDatabase } from '../../support/database.ts';

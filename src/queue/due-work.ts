@@ -1,16 +1,12 @@
-import type { Database } from '#store/database.ts';
-import { promoteDue } from '#store/run-queue.ts';
-
 const POLL_MS = 1000;
 const BATCH = 1000;
 
 /**
- * Makes runs ready when their time comes: retries, and jobs with a `run_at`. Keeps the earliest appointment it is told
- * of, and looks once a second for those that other processes made. Any number of processes may do this.
+ * Makes what is queued ready when its time comes. Keeps the earliest appointment it is told of, and looks once a second for
+ * those that other processes made. Any number of processes may do this.
  */
-export class DueRuns {
-  readonly #db: Database;
-  readonly #announce: (pool: string) => void;
+export class DueWork {
+  readonly #promote: (limit: number) => Promise<number>;
   readonly #onError: (error: unknown) => void;
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
@@ -18,18 +14,18 @@ export class DueRuns {
   #promoting: Promise<void> | undefined;
   #running = false;
 
-  constructor(deps: { db: Database; announce: (pool: string) => void; onError: (error: unknown) => void }) {
-    this.#db = deps.db;
-    this.#announce = deps.announce;
+  /** @param deps.promote makes up to `limit` ready and announces them; answers how many */
+  constructor(deps: { promote: (limit: number) => Promise<number>; onError: (error: unknown) => void }) {
+    this.#promote = deps.promote;
     this.#onError = deps.onError;
   }
 
   start(): void {
     this.#running = true;
-    this.#promote();
+    this.#look();
   }
 
-  /** A run will be due at that time (Unix milliseconds): no need to wait for the next look. */
+  /** Something will be due at that time (Unix milliseconds): no need to wait for the next look. */
   at(time: number): void {
     this.#appointment = Math.min(this.#appointment, time);
     if (this.#appointment < this.#timerAt) this.#sleepUntil(this.#appointment);
@@ -41,7 +37,7 @@ export class DueRuns {
     await this.#promoting;
   }
 
-  #promote(): void {
+  #look(): void {
     this.#promoting ??= this.#promoteOnce().finally(() => {
       this.#promoting = undefined;
       this.#sleepUntil(Math.min(Date.now() + POLL_MS, this.#appointment));
@@ -52,11 +48,7 @@ export class DueRuns {
     if (this.#appointment <= Date.now()) this.#appointment = Number.POSITIVE_INFINITY;
     try {
       let items = BATCH;
-      while (items >= BATCH && this.#running) {
-        const pools = await promoteDue(this.#db, BATCH);
-        for (const pool of pools.keys()) this.#announce(pool);
-        items = [...pools.values()].reduce((sum, count) => sum + count, 0);
-      }
+      while (items >= BATCH && this.#running) items = await this.#promote(BATCH);
     } catch (error) {
       this.#onError(error);
     }
@@ -69,7 +61,7 @@ export class DueRuns {
     this.#timer = setTimeout(
       () => {
         this.#timerAt = Number.POSITIVE_INFINITY;
-        this.#promote();
+        this.#look();
       },
       Math.max(0, at - Date.now()),
     );

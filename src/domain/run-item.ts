@@ -1,9 +1,0 @@
-/** A job in the queue: due later, ready to be claimed, or leased by whoever runs it. */
-export const RUN_ITEM_STATES = ['delayed', 'ready', 'leased'] as const;
-
-/**
- * Who holds a lease. A `runner` renews it while its handler works; a `worker` renews it over HTTP; a `backend` answered
- * 202 and renews nothing: its lease lasts as long as it may take.
- */
-export const RUN_HOLDERS = ['runner', 'worker', 'backend'] as const;
-export type RunHolder = (typeof RUN_HOLDERS)[number];

@@ -1,0 +1,66 @@
+import type { AccountId, AttemptId, DeliveryId, EndpointId, EventId, JobId, WorkerId } from '#domain/ids.ts';
+import type { Connection, Database } from './database.ts';
+
+/** An attempt under way. */
+export interface AttemptRef {
+  readonly accountId: AccountId;
+  readonly deliveryId: DeliveryId;
+  /** The fence. */
+  readonly attemptId: AttemptId;
+}
+
+/** Renews the leases of attempts; answers those that were still theirs. By the database's clock: the workers' may differ. */
+export async function renewAttempts(
+  sql: Connection,
+  attempts: readonly AttemptRef[],
+  leaseMs: number,
+): Promise<ReadonlySet<AttemptId>> {
+  const renewed = await sql<{ attemptId: AttemptId }[]>`
+    UPDATE ringback.delivery_queue AS item SET lease_expires_at = now() + ${leaseMs} * interval '1 ms'
+    FROM json_to_recordset(${JSON.stringify(attempts)}::text::json) AS attempt (
+      "accountId" text, "deliveryId" text, "attemptId" text)
+    WHERE item.account_id = attempt."accountId" AND item.delivery_id = attempt."deliveryId"
+      AND item.attempt_id = attempt."attemptId"
+      AND attempt."deliveryId" LIKE 'dlv\\_%' -- FEW_ROWS: see database.ts
+    RETURNING item.attempt_id AS "attemptId"`;
+  return new Set(renewed.map(({ attemptId }) => attemptId));
+}
+
+/** Makes ready what is due; answers how many. Served by `delivery_queue_delayed`; any number may call it. */
+export async function promoteDueDeliveries({ sql }: Database, limit: number): Promise<number> {
+  const promoted = await sql`
+    WITH due AS MATERIALIZED (
+      SELECT account_id, delivery_id FROM ringback.delivery_queue
+      WHERE state = 'delayed' AND due_at <= now()
+      ORDER BY due_at LIMIT ${limit}
+      FOR UPDATE SKIP LOCKED
+    )
+    UPDATE ringback.delivery_queue AS item SET state = 'ready' FROM due
+    WHERE item.account_id = due.account_id AND item.delivery_id = due.delivery_id`;
+  return promoted.count;
+}
+
+/** An attempt that nobody speaks for any more. */
+export interface LapsedAttempt extends AttemptRef {
+  readonly eventId: EventId;
+  readonly jobId: JobId;
+  readonly endpointId: EndpointId;
+  readonly url: string;
+  /** Attempts recorded before this one. */
+  readonly attemptCount: number;
+  readonly workerId: WorkerId;
+  readonly startedAt: Date;
+}
+
+/** Attempts whose lease has run out: their courier died, or cannot reach the database. */
+export async function findLapsedAttempts({ sql }: Database, limit: number): Promise<LapsedAttempt[]> {
+  return sql<LapsedAttempt[]>`
+    SELECT item.account_id AS "accountId", item.delivery_id AS "deliveryId", item.attempt_id AS "attemptId",
+      item.event_id AS "eventId", delivery.job_id AS "jobId", item.endpoint_id AS "endpointId", endpoint.url,
+      delivery.attempt_count AS "attemptCount", item.worker_id AS "workerId", item.leased_at AS "startedAt"
+    FROM ringback.delivery_queue AS item
+    JOIN ringback.deliveries AS delivery ON delivery.account_id = item.account_id AND delivery.id = item.delivery_id
+    JOIN ringback.endpoints AS endpoint ON endpoint.account_id = item.account_id AND endpoint.id = item.endpoint_id
+    WHERE item.state = 'leased' AND item.lease_expires_at < now()
+    LIMIT ${limit}`;
+}
