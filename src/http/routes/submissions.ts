@@ -1,7 +1,7 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import type { AccountId } from '#domain/ids.ts';
 import { isFinal, type JobStatus } from '#domain/job.ts';
-import { type Result, refuse } from '#domain/problem.ts';
+import { type Refusal, type Result, refuse } from '#domain/problem.ts';
 import type { Admission } from '#jobs/submit/admission.ts';
 import type { IdempotentRequest } from '#jobs/submit/idempotency.ts';
 import type { JobWatch } from '#jobs/wait/job-watch.ts';
@@ -153,8 +153,13 @@ async function submitItem(submitter: Submitter, accountId: AccountId, item: unkn
   return submitter.submit(accountId, submission, request?.value);
 }
 
+/** An item has no header of its own to say it in. */
+function retryAfterOf({ retryAfter: seconds }: Refusal) {
+  return seconds === undefined ? {} : { retry_after: seconds };
+}
+
 function renderItem(result: Result<Accepted>): string {
-  if (!result.ok) return JSON.stringify(problemBody(result));
+  if (!result.ok) return JSON.stringify({ ...problemBody(result), ...retryAfterOf(result) });
   const { body, replayed } = result.value;
   return `{"status":202,${replayed ? '"replayed":true,' : ''}"job":${body}}`;
 }

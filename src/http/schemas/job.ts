@@ -137,10 +137,17 @@ export const jobSchema = z
   })
   .openapi('Job');
 
+const refusedItemSchema = problemSchema
+  .extend({ retry_after: z.int().optional().openapi({ description: 'Seconds, as `Retry-After` would say.' }) })
+  .openapi('RefusedItem');
+
 export const batchResultSchema = z
   .object({
     items: z.array(
-      z.union([z.object({ status: z.literal(202), replayed: z.boolean().optional(), job: jobSchema }), problemSchema]),
+      z.union([
+        z.object({ status: z.literal(202), replayed: z.boolean().optional(), job: jobSchema }),
+        refusedItemSchema,
+      ]),
     ),
   })
   .openapi('BatchResult');
