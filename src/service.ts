@@ -24,7 +24,8 @@ export interface Service {
 /** Wires the parts and starts the roles. */
 export async function startService(deps: ServiceDeps): Promise<Service> {
   const { config, log, database } = deps;
-  const types = await loadJobTypes(config.configFile, { diagnostics: config.diagnostics });
+  const { diagnostics, maxBodyBytes: maxInputBytes } = config;
+  const types = await loadJobTypes(config.configFile, { diagnostics, maxInputBytes });
   await migrateWhenReady(database.direct, log);
   const parts = await openParts(deps);
   if (deps.bootstrapKey !== undefined) await ensureBootstrapKey(parts.db, deps.bootstrapKey, new Date());

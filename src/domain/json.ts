@@ -16,7 +16,7 @@ export function toStorableJson(value: unknown): StorableJson {
   try {
     text = JSON.stringify(value);
   } catch (error) {
-    return { ok: false, reason: error instanceof Error ? error.message : 'it cannot be serialised as JSON' };
+    return { ok: false, reason: reasonOf(error) };
   }
   if (text === undefined) {
     if (value === undefined) return { ok: true, text: 'null' };
@@ -26,6 +26,11 @@ export function toStorableJson(value: unknown): StorableJson {
     return { ok: false, reason: 'a string in it holds U+0000 or an unpaired surrogate, which PostgreSQL cannot store' };
   }
   return { ok: true, text };
+}
+
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return 'it cannot be serialised as JSON';
+  return error.message.startsWith('Maximum call stack') ? 'it is nested too deeply' : error.message;
 }
 
 /** Text about others, cut to `maxLength`, that can be stored and read anywhere: NUL and half a character become U+FFFD. */

@@ -1,9 +1,21 @@
 import type { Context } from 'hono';
 import type { RateLimit } from '#jobs/submit/admission.ts';
 
-/** What an account with a rate has left of it (draft-ietf-httpapi-ratelimit-headers). */
+/** What an account with limits has left of them (draft-ietf-httpapi-ratelimit-headers). */
 export function tellLimits(c: Context, limit: RateLimit | undefined): void {
   if (limit === undefined) return;
-  c.header('ratelimit-policy', `"submissions";q=${Math.max(1, Math.floor(limit.perSecond))};w=1`);
-  c.header('ratelimit', `"submissions";r=${limit.remaining};t=${limit.resetSeconds}`);
+  const { submissions, pending } = limit;
+  const policies: string[] = [];
+  const left: string[] = [];
+  if (submissions !== null) {
+    policies.push(`"submissions";q=${Math.max(1, Math.floor(submissions.perSecond))};w=1`);
+    left.push(`"submissions";r=${submissions.remaining};t=${submissions.resetSeconds}`);
+  }
+  // Without a window: what is used up comes back when jobs end, and nobody knows when that is.
+  if (pending !== null) {
+    policies.push(`"pending";q=${pending.max}`);
+    left.push(`"pending";r=${pending.remaining}`);
+  }
+  c.header('ratelimit-policy', policies.join(', '));
+  c.header('ratelimit', left.join(', '));
 }

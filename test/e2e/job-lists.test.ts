@@ -111,6 +111,7 @@ describe('GET /v1/jobs', () => {
     ['a limit that is no whole number', 'limit=1.5', ['/limit']],
     ['two limits', 'limit=1&limit=2', ['/limit']],
     ['a date', 'created_after=2026-01-01', ['/created_after']],
+    ['a time beyond the year 9999', 'updated_after=9999-12-31T23:59:59-23:59', ['/updated_after']],
     ['a time without its zone', 'created_before=2026-01-01T00:00:00', ['/created_before']],
     ['a time that there is not', 'updated_after=2026-02-30T00:00:00Z', ['/updated_after']],
     ['an offset whose + was not encoded', 'updated_after=2026-01-01T00:00:00+01:00', ['/updated_after']],

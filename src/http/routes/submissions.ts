@@ -1,7 +1,7 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import type { AccountId } from '#domain/ids.ts';
 import { isFinal, type JobStatus } from '#domain/job.ts';
-import { type Result, refuse } from '#domain/problem.ts';
+import { type Refusal, type Result, refuse } from '#domain/problem.ts';
 import type { Admission } from '#jobs/submit/admission.ts';
 import type { IdempotentRequest } from '#jobs/submit/idempotency.ts';
 import type { JobWatch } from '#jobs/wait/job-watch.ts';
@@ -133,9 +133,14 @@ function withSecret(body: string, first: string): string {
 function idempotentRequest(header: string | undefined, submission: Submission): Result<IdempotentRequest | undefined> {
   if (header === undefined) return { ok: true, value: undefined };
   const key = parseIdempotencyKey(header);
-  if (key !== undefined) return { ok: true, value: { key, fingerprint: fingerprintOf(submission) } };
+  if (key !== undefined) return underKey(key, submission);
   const detail = 'An Idempotency-Key has 1 to 255 printable ASCII characters, best a UUID, bare or in double quotes.';
   return refuse('invalid_idempotency_key', detail);
+}
+
+function underKey(key: string, submission: Submission): Result<IdempotentRequest> {
+  const fingerprint = fingerprintOf(submission);
+  return fingerprint.ok ? { ok: true, value: { key, fingerprint: fingerprint.value } } : fingerprint;
 }
 
 /** An item of a batch, checked by itself: a bad one must not keep the others out. */
@@ -143,12 +148,18 @@ async function submitItem(submitter: Submitter, accountId: AccountId, item: unkn
   const checked = batchItemSchema.safeParse(item);
   if (!checked.success) return refusalOfIssues(checked.error.issues, 'invalid_body');
   const { idempotency_key: key, ...submission } = checked.data;
-  const request = key === undefined ? undefined : { key, fingerprint: fingerprintOf(submission) };
-  return submitter.submit(accountId, submission, request);
+  const request = key === undefined ? undefined : underKey(key, submission);
+  if (request?.ok === false) return request;
+  return submitter.submit(accountId, submission, request?.value);
+}
+
+/** An item has no header of its own to say it in. */
+function retryAfterOf({ retryAfter: seconds }: Refusal) {
+  return seconds === undefined ? {} : { retry_after: seconds };
 }
 
 function renderItem(result: Result<Accepted>): string {
-  if (!result.ok) return JSON.stringify(problemBody(result));
+  if (!result.ok) return JSON.stringify({ ...problemBody(result), ...retryAfterOf(result) });
   const { body, replayed } = result.value;
   return `{"status":202,${replayed ? '"replayed":true,' : ''}"job":${body}}`;
 }

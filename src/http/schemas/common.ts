@@ -39,6 +39,15 @@ export const preferParameter = headerParameter('Prefer', '`wait=N` (RFC 7240): N
 
 export const timestamp = () => z.iso.datetime();
 
+const END_OF_TIMES = Date.UTC(10_000, 0);
+const NO_MOMENT = 'must be a time such as 2026-01-31T12:00:00Z';
+
+/** A point in time, with its zone. An offset may carry it beyond the year 9999, which JSON and PostgreSQL write in two ways. */
+export const moment = z.iso
+  .datetime({ offset: true, error: NO_MOMENT })
+  .transform((text) => new Date(text))
+  .refine((at) => at.getTime() < END_OF_TIMES, NO_MOMENT);
+
 /** Where the next page starts. Opaque: made from the last id of a page, read back only here. */
 export function encodeCursor(id: string): string {
   return Buffer.from(id).toString('base64url');

@@ -1,7 +1,7 @@
 import { z } from '@hono/zod-openapi';
 import { JOB_STATUSES } from '#domain/job.ts';
 import type { JobListQuery } from '#jobs/read/job-lists.ts';
-import { pageOf } from './common.ts';
+import { moment, pageOf } from './common.ts';
 import { jobSchema } from './job.ts';
 
 /** One value or several: `status=failed&status=canceled` or `status=failed,canceled`. */
@@ -20,11 +20,10 @@ const typeName = z
   .regex(/^[\x21-\x7e]+$/, 'must be the name of a job type');
 
 /** Before 1970 is as good as 1970: no job is older. */
-const moment = z.iso
-  .datetime({ offset: true, error: 'must be a time such as 2026-01-31T12:00:00Z' })
-  .transform((text) => new Date(Math.max(0, Date.parse(text))));
+const sinceThen = moment.transform((at) => new Date(Math.max(0, at.getTime())));
 
-const time = (description: string) => moment.optional().openapi({ type: 'string', format: 'date-time', description });
+const time = (description: string) =>
+  sinceThen.optional().openapi({ type: 'string', format: 'date-time', description });
 
 const known = z.looseObject({
   type: several(typeName, 50)

@@ -1,6 +1,6 @@
 import { z } from '@hono/zod-openapi';
 import { FINAL_JOB_EVENT_TYPES, JOB_STATUSES, RUN_STATUSES } from '#domain/job.ts';
-import { idSchema, problemSchema, storable, timestamp, UNSTORABLE } from './common.ts';
+import { idSchema, moment, problemSchema, storable, timestamp, UNSTORABLE } from './common.ts';
 
 const metadata = z
   .record(z.string().min(1).max(64).refine(storable, UNSTORABLE), z.string().max(500).refine(storable, UNSTORABLE))
@@ -18,10 +18,6 @@ const callback = z
     z.strictObject({ endpoint_id: idSchema('ep'), events: events.optional() }),
   ])
   .openapi({ description: 'Where to POST the result: a URL, or an endpoint registered before.' });
-
-const moment = z.iso
-  .datetime({ offset: true, error: 'must be a time such as 2026-01-31T12:00:00Z' })
-  .transform((text) => new Date(text));
 
 const retrySchema = z
   .strictObject({
@@ -141,10 +137,17 @@ export const jobSchema = z
   })
   .openapi('Job');
 
+const refusedItemSchema = problemSchema
+  .extend({ retry_after: z.int().optional().openapi({ description: 'Seconds, as `Retry-After` would say.' }) })
+  .openapi('RefusedItem');
+
 export const batchResultSchema = z
   .object({
     items: z.array(
-      z.union([z.object({ status: z.literal(202), replayed: z.boolean().optional(), job: jobSchema }), problemSchema]),
+      z.union([
+        z.object({ status: z.literal(202), replayed: z.boolean().optional(), job: jobSchema }),
+        refusedItemSchema,
+      ]),
     ),
   })
   .openapi('BatchResult');

@@ -4,6 +4,7 @@ import { type Database, isUnavailable } from '#store/database.ts';
 import type { ClaimedJob } from '#store/claim-runs.ts';
 import { persist } from '#store/group-commit.ts';
 import { insertLogLines } from '#store/job-logs.ts';
+import { findJob } from '#store/job-reads.ts';
 import { setProgress } from '#store/jobs.ts';
 import { deleteChunks } from '#store/result-chunks.ts';
 import { deferRun, type JobRef, type RunRef } from '#store/run-queue.ts';
@@ -48,7 +49,11 @@ export async function workOff(job: ClaimedJob, stops: Stops, deps: RunWorkDeps):
     await discardResult(run, stops, deps);
     return logRun(job, deps, { run: 'refused', job: 'in_progress' });
   }
-  const end = await persist(() => endRun(job, outcome, deps, progress), isUnavailable, stops.shutdown);
+  const end = await persist(
+    async () => endRun(await asCalledOff(job, stops, deps), outcome, deps, progress),
+    isUnavailable,
+    stops.shutdown,
+  );
   // A run that was stopped may have been in the middle of storing. From here on its fence refuses what comes late.
   if (isStopped(outcome) || (end === undefined && outcome.kind === 'succeeded')) await discardResult(run, stops, deps);
   logRun(job, deps, {
@@ -57,6 +62,13 @@ export async function workOff(job: ClaimedJob, stops: Stops, deps: RunWorkDeps):
     ...(end?.runError && { error: end.runError.code }),
     ...(end?.nextRunAt && { next_run_at: end.nextRunAt }),
   });
+}
+
+/** A job that was called off while it ran says since when: in its callback, as in its status. */
+async function asCalledOff(job: ClaimedJob, { canceled }: Stops, { db }: RunWorkDeps): Promise<ClaimedJob> {
+  if (!canceled.aborted) return job;
+  const current = await findJob(db, job.accountId, job.id);
+  return { ...job, cancelRequestedAt: current?.cancelRequestedAt ?? null };
 }
 
 function isStopped({ kind }: KeptOutcome | Stopped): boolean {

@@ -9,12 +9,16 @@ const REFRESH_MS = 10_000;
 /** When a job of the account will end is not known: often enough to be soon, seldom enough to cost little. */
 const PENDING_RETRY_S = 5;
 
-/** For the headers `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers). */
+/** For the headers `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers); null where there is no limit. */
 export interface RateLimit {
-  readonly perSecond: number;
-  readonly remaining: number;
-  /** Until a second's worth may be submitted at once again. */
-  readonly resetSeconds: number;
+  readonly submissions: {
+    readonly perSecond: number;
+    readonly remaining: number;
+    /** Until a second's worth may be submitted at once again. */
+    readonly resetSeconds: number;
+  } | null;
+  /** Jobs that have not ended. */
+  readonly pending: { readonly max: number; readonly remaining: number } | null;
 }
 
 interface Waiting {
@@ -32,7 +36,7 @@ export class Admission {
   readonly #depth: QueueDepth;
   readonly #onError: (error: unknown) => void;
   readonly #waiting = new Map<AccountId, Waiting[]>();
-  readonly #rates = new Map<AccountId, RateLimit>();
+  readonly #left = new Map<AccountId, RateLimit>();
   #own: Promise<ReadonlyMap<AccountId, SubmissionLimits>> | undefined;
   #readAgainAt = 0;
 
@@ -50,7 +54,7 @@ export class Admission {
 
   /** The refusal of one submission, or undefined for one that may be stored. */
   async admit(accountId: AccountId): Promise<Refusal | undefined> {
-    const full = this.#depth.refusal();
+    const full = await this.#depth.refusal();
     if (full !== undefined) return full;
     const limits = await this.#limitsOf(accountId);
     if (limits.perSecond === null && limits.maxPending === null) return undefined;
@@ -66,9 +70,9 @@ export class Admission {
     });
   }
 
-  /** As of the account's last submission; undefined for one without a rate. */
+  /** As of the account's last submission; undefined for one without limits. */
   rateLimit(accountId: AccountId): RateLimit | undefined {
-    return this.#rates.get(accountId);
+    return this.#left.get(accountId);
   }
 
   async #settle(accountId: AccountId, limits: SubmissionLimits): Promise<void> {
@@ -87,10 +91,15 @@ export class Admission {
     else this.#waiting.delete(accountId);
   }
 
-  #remember(accountId: AccountId, { perSecond }: SubmissionLimits, { remaining, fullInMs }: Admitted): void {
-    if (perSecond === null || remaining === null || fullInMs === null) return;
-    const resetSeconds = Math.ceil(fullInMs / 1000);
-    this.#rates.set(accountId, { perSecond, remaining: Math.max(0, remaining), resetSeconds });
+  #remember(accountId: AccountId, { perSecond, maxPending }: SubmissionLimits, decided: Admitted): void {
+    const { admitted, room, remaining, fullInMs } = decided;
+    const submissions =
+      perSecond === null || remaining === null || fullInMs === null
+        ? null
+        : { perSecond, remaining: Math.max(0, remaining), resetSeconds: Math.ceil(fullInMs / 1000) };
+    const pending =
+      maxPending === null || room === null ? null : { max: maxPending, remaining: Math.max(0, room - admitted) };
+    this.#left.set(accountId, { submissions, pending });
   }
 
   async #limitsOf(accountId: AccountId): Promise<SubmissionLimits> {

@@ -85,7 +85,7 @@ async function checkInput(jobType: JobType, { input: given }: Submission): Promi
   }
   const json = toStorableJson(given);
   if (!json.ok) return refuse('invalid_input', `The input cannot be stored: ${json.reason}.`);
-  const { maxInputBytes = Number.POSITIVE_INFINITY } = jobType;
+  const { maxInputBytes } = jobType;
   if (json.text.length * 3 > maxInputBytes && Buffer.byteLength(json.text) > maxInputBytes) {
     const detail = `The input of ${jobType.type} may have ${maxInputBytes} bytes at most.`;
     return refuse('input_too_large', detail, { extra: { max_bytes: maxInputBytes } });

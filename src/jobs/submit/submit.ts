@@ -42,6 +42,9 @@ interface Prepared {
   readonly body: string;
 }
 
+/** Thrown to roll back: an endpoint made here would keep a secret that nobody is shown. */
+class KeyTaken extends Error {}
+
 export class Submitter {
   readonly #deps: SubmitterDeps;
   readonly #idempotency: Idempotency;
@@ -106,11 +109,16 @@ export class Submitter {
     const { accountId, createdAt: now } = job;
     const id = newId('ep', now.getTime());
     const secret = mintSecret(keys, accountId, id, now);
-    const prepared = await transaction(db, async (tx) => {
+    const storing = transaction(db, async (tx) => {
       const endpoint = await ensureEndpoint(tx, { accountId, id, url, secret: secret.sealed, now });
       const withEndpoint = { ...job, callbackUrl: url, callbackEndpointId: endpoint.id };
       const ready = this.#prepare(withEndpoint, endpoint.created ? secret.text : undefined, request);
-      return (await insertJobs(tx, [ready.job])).size === 1 ? ready : undefined;
+      if ((await insertJobs(tx, [ready.job])).size === 0) throw new KeyTaken();
+      return ready;
+    });
+    const prepared = await storing.catch((error: unknown) => {
+      if (error instanceof KeyTaken) return undefined;
+      throw error;
     });
     return prepared === undefined ? this.#idempotency.replay(accountId, request) : this.#accepted(prepared);
   }

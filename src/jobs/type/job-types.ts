@@ -12,6 +12,7 @@ export type Way = 'inline' | 'thread' | 'backend' | 'remote';
 export interface JobType extends AnyJobDefinition {
   readonly way: Way;
   readonly timeoutMs: number;
+  readonly maxInputBytes: number;
   readonly retryPolicy: RetryPolicy;
   /** The pool its runs wait in: see `poolOf`. */
   readonly pool: string;
@@ -41,8 +42,15 @@ function wayOf({ isolation, backend, remote }: AnyJobDefinition): Way {
 export class JobTypes {
   readonly #byType = new Map<string, JobType>();
 
+  readonly #maxInputBytes: number;
+
   /** @throws Error that names every bad definition and says what is wrong with it */
-  constructor(definitions: readonly AnyJobDefinition[], builtIn: readonly AnyJobDefinition[] = []) {
+  constructor(
+    definitions: readonly AnyJobDefinition[],
+    builtIn: readonly AnyJobDefinition[] = [],
+    maxInputBytes = Number.POSITIVE_INFINITY,
+  ) {
+    this.#maxInputBytes = maxInputBytes;
     for (const definition of builtIn) this.#add(definition);
     const faults = definitions.flatMap((definition, index) => {
       const fault = faultOf(definition, this.#byType);
@@ -54,10 +62,11 @@ export class JobTypes {
   }
 
   #add(definition: AnyJobDefinition): void {
-    const { type, timeoutMs = DEFAULT_TIMEOUT_MS, retry } = definition;
+    const { type, timeoutMs = DEFAULT_TIMEOUT_MS, maxInputBytes = this.#maxInputBytes, retry } = definition;
     const way = wayOf(definition);
     const retryPolicy = { ...DEFAULT_RETRY_POLICY, ...retry };
-    this.#byType.set(type, { ...definition, timeoutMs, way, retryPolicy, pool: poolOf(definition, way) });
+    const pool = poolOf(definition, way);
+    this.#byType.set(type, { ...definition, timeoutMs, maxInputBytes, way, retryPolicy, pool });
   }
 
   get(type: string): JobType | undefined {

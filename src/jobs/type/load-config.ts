@@ -10,12 +10,15 @@ export class ConfigFileError extends Error {
   override readonly name = 'ConfigFileError';
 }
 
-/** Loads the job types of a configuration file, with the diagnostic ones when asked. */
-export async function loadJobTypes(file: string, options: { diagnostics: boolean }): Promise<JobTypes> {
+/** Loads the job types of a configuration file, with the diagnostic ones when asked. `maxInputBytes` is for types without. */
+export async function loadJobTypes(
+  file: string,
+  options: { diagnostics: boolean; maxInputBytes?: number },
+): Promise<JobTypes> {
   const path = resolve(file);
   const jobs = await readJobs(path);
   try {
-    return new JobTypes(jobs, options.diagnostics ? diagnosticJobs : []);
+    return new JobTypes(jobs, options.diagnostics ? diagnosticJobs : [], options.maxInputBytes);
   } catch (error) {
     throw new ConfigFileError(`${path}: ${(error as Error).message}`, { cause: error });
   }

@@ -48,7 +48,10 @@ describe('submissions a second', () => {
     const { accountId } = await makeAccount(database.db);
     const { ask, made } = admission({ perSecond: 10 });
     expect(counted(await ask(accountId, 15))).toEqual({ ok: 10, too_many_submissions: 5 });
-    expect(made.rateLimit(accountId)).toEqual({ perSecond: 10, remaining: 0, resetSeconds: 1 });
+    expect(made.rateLimit(accountId)).toEqual({
+      submissions: { perSecond: 10, remaining: 0, resetSeconds: 1 },
+      pending: null,
+    });
     await letPass(accountId, '300 ms');
     // A little time passes by itself.
     const { ok = 0 } = counted(await ask(accountId, 10));
