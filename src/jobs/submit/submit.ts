@@ -4,7 +4,7 @@ import type { Result } from '#domain/problem.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import { type Database, transaction } from '#store/database.ts';
 import { ensureEndpoint } from '#store/endpoints.ts';
-import { GroupCommit, MEASURED_GROUPS } from '#store/group-commit.ts';
+import { FenceRefused, GroupCommit, MEASURED_GROUPS } from '#store/group-commit.ts';
 import { insertJobs, type NewJob } from '#store/jobs.ts';
 import type { Admission } from './admission.ts';
 import type { CallbackTargets } from './callback-targets.ts';
@@ -95,7 +95,8 @@ export class Submitter {
 
   /**
    * The first job for a URL makes the endpoint in its own transaction, alone: endpoint, secret and job are there
-   * together or not at all, so that the secret, shown once, is not lost with a job that was not stored.
+   * together or not at all, so that the secret, shown once, is not lost with a job that was not stored. Nor with one whose
+   * key was taken meanwhile: its client is told the other job, so what was made for it is rolled back.
    */
   async #storeWithNewEndpoint(
     job: NewJob,
@@ -106,13 +107,19 @@ export class Submitter {
     const { accountId, createdAt: now } = job;
     const id = newId('ep', now.getTime());
     const secret = mintSecret(keys, accountId, id, now);
-    const prepared = await transaction(db, async (tx) => {
+    const stored = transaction(db, async (tx) => {
       const endpoint = await ensureEndpoint(tx, { accountId, id, url, secret: secret.sealed, now });
       const withEndpoint = { ...job, callbackUrl: url, callbackEndpointId: endpoint.id };
       const ready = this.#prepare(withEndpoint, endpoint.created ? secret.text : undefined, request);
-      return (await insertJobs(tx, [ready.job])).size === 1 ? ready : undefined;
+      if ((await insertJobs(tx, [ready.job])).size === 0) throw new FenceRefused();
+      return ready;
     });
-    return prepared === undefined ? this.#idempotency.replay(accountId, request) : this.#accepted(prepared);
+    try {
+      return this.#accepted(await stored);
+    } catch (error) {
+      if (error instanceof FenceRefused) return this.#idempotency.replay(accountId, request);
+      throw error;
+    }
   }
 
   /** Adds the answer, and what idempotency keeps of it. */
