@@ -48,8 +48,7 @@ async function startThreads(): Promise<void> {
   const threads = new ThreadPool({ configFile: CONFIG, diagnostics: false, maxThreads: 1 });
   onTestFinished(() => threads.close());
   const work = dispatchWork({
-    thread: ({ jobType, job, context }, signal) =>
-      threads.run({ type: jobType.type, input: job.input, context }, signal),
+    thread: ({ job, context }, signal) => threads.run({ type: job.type, input: job.input, context }, signal),
     backend: () => expect.fail('there is no back end'),
   });
   startRunner(parts(), [], { types: await loadJobTypes(CONFIG, { diagnostics: false }), work });
