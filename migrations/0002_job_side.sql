@@ -254,13 +254,14 @@ BEGIN
 END $$;
 --> statement-breakpoint
 -- Jobs that an earlier version accepted: they were queued in pg-boss, whose run queue is gone. A run under way then is
--- taken for lost once its lease, begun now, runs out.
+-- taken for lost once its lease, begun now, runs out. How long a run may take, the job type says to whoever runs it: a day
+-- is the most that it can say.
 INSERT INTO ringback.run_queue (
   account_id, job_id, type, pool, state, priority, timeout_ms, due_at, run_id, worker_id, held_by, lease_expires_at, deadline_at)
 SELECT
   account_id, id, type, 'shared',
   CASE WHEN run_id IS NOT NULL THEN 'leased' WHEN next_run_at IS NOT NULL THEN 'delayed' ELSE 'ready' END,
-  0, 60000, coalesce(next_run_at, created_at), run_id,
+  0, 86400000, coalesce(next_run_at, created_at), run_id,
   CASE WHEN run_id IS NOT NULL THEN worker_id END,
   CASE WHEN run_id IS NOT NULL THEN 'runner' END,
   CASE WHEN run_id IS NOT NULL THEN now() + interval '15 seconds' END,

@@ -17,7 +17,8 @@ export interface JobRef {
 
 /**
  * Renews the leases of runs; answers those that were still theirs, and whether their client has called them off. `capped`
- * is for workers: a lease of theirs never outlives `deadline_at`. By the database's clock: the workers' may differ.
+ * is for workers: a lease of theirs never outlives `deadline_at`. Without it only a runner's runs are renewed: one that was
+ * handed over to a back end meanwhile would get a lease that nobody renews. By the database's clock: the workers' may differ.
  */
 export async function renewLeases(
   sql: Connection,
@@ -30,7 +31,7 @@ export async function renewLeases(
       ELSE now() + ${leaseMs} * interval '1 ms' END
     FROM json_to_recordset(${JSON.stringify(runs)}::text::json) AS run ("accountId" text, "jobId" text, "runId" text)
     WHERE item.account_id = run."accountId" AND item.job_id = run."jobId" AND item.run_id = run."runId"
-      AND (NOT ${capped} OR item.held_by = 'worker')
+      AND item.held_by = CASE WHEN ${capped} THEN 'worker' ELSE 'runner' END
       AND run."jobId" LIKE 'job\\_%' -- FEW_ROWS: see database.ts
     RETURNING item.run_id AS "runId", lease_expires_at AS "leaseExpiresAt",
       cancel_requested_at IS NOT NULL AS "cancelRequested"`;

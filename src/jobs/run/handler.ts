@@ -139,7 +139,9 @@ export function failureOf(error: unknown): HandlerFailure {
   try {
     if (error instanceof RunFailedError) return error.failure;
     retryable = !(error instanceof NonRetryableError);
-    if (error instanceof RetryAfterError && error.retryAfterMs >= 0) retryAfterMs = error.retryAfterMs;
+    // A BigInt would pass for a number here, and fail whoever reckons with it.
+    const asked: unknown = error instanceof RetryAfterError ? error.retryAfterMs : null;
+    if (typeof asked === 'number' && asked >= 0) retryAfterMs = asked;
   } catch {
     // It cannot even be asked what it is.
   }

@@ -112,7 +112,8 @@ async function executeRun(job: ClaimedJob, stops: Stops, deps: RunWorkDeps): Pro
     job: { id: job.id, type: job.type, accountId: job.accountId },
     run: { id: job.runId, number: job.runCount },
   };
-  const { runTimeoutMs: timeoutMs } = job;
+  // What was queued under another version, or configuration, may have been given more.
+  const timeoutMs = Math.min(job.runTimeoutMs, jobType.timeoutMs);
   const outcome = await execute(
     async (signal) => results.keep(run, await deps.work({ jobType, job, context }, signal), signal),
     { timeoutMs, cancelGraceMs: deps.cancelGraceMs, stops },

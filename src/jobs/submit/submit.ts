@@ -98,7 +98,8 @@ export class Submitter {
 
   /**
    * The first job for a URL makes the endpoint in its own transaction, alone: endpoint, secret and job are there
-   * together or not at all, so that the secret, shown once, is not lost with a job that was not stored.
+   * together or not at all, so that the secret, shown once, is not lost with a job that was not stored. Nor with one whose
+   * key was taken meanwhile: its client is told the other job, so what was made for it is rolled back.
    */
   async #storeWithNewEndpoint(
     job: NewJob,

@@ -40,7 +40,7 @@ function faultOfBackend(backend: NonNullable<AnyJobDefinition['backend']>): stri
   if (typeof url !== 'string' || !judgeUrl(url, ANYWHERE).ok)
     return 'backend.url must be an http(s) URL without user name and password (send credentials as a header)';
   if (!METHODS.includes(method)) return `backend.method must be one of ${METHODS.join(', ')}`;
-  if (typeof headers !== 'object' || headers === null) return 'backend.headers must be header names with their values';
+  if (!isPlain(headers)) return 'backend.headers must be header names with their values';
   if (!isWhole(timeoutMs, 1, DAY_MS)) return `backend.timeoutMs must be a whole number from 1 to ${DAY_MS}`;
   const names = Object.keys(headers).map((name) => name.toLowerCase());
   const twice = names.find((name, index) => names.indexOf(name) !== index);
@@ -75,13 +75,25 @@ function faultOfRetry(retry: AnyJobDefinition['retry']): string | undefined {
   if (!isWhole(maxRuns, 1, 100)) return 'retry.maxRuns must be a whole number from 1 to 100';
   if (!isWhole(minDelayMs, 0, DAY_MS)) return `retry.minDelayMs must be a whole number from 0 to ${DAY_MS}`;
   if (!isWhole(maxDelayMs, 0, DAY_MS)) return `retry.maxDelayMs must be a whole number from 0 to ${DAY_MS}`;
-  if (!(factor >= 1 && factor <= 100)) return 'retry.factor must be a number from 1 to 100';
-  if (!(jitter >= 0 && jitter <= 1)) return 'retry.jitter must be a number from 0 to 1';
+  if (!isWithin(factor, 1, 100)) return 'retry.factor must be a number from 1 to 100';
+  if (!isWithin(jitter, 0, 1)) return 'retry.jitter must be a number from 0 to 1';
   return undefined;
 }
 
 function isWhole(value: number, least: number, most: number): boolean {
   return Number.isInteger(value) && value >= least && value <= most;
+}
+
+/** The type is for those who write TypeScript: text and BigInts can be compared too. */
+function isWithin(value: number, least: number, most: number): boolean {
+  return typeof value === 'number' && value >= least && value <= most;
+}
+
+/** Not a `Map`, a list or `Headers`, of which no header would be seen. */
+function isPlain(value: object | null): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
 }
 
 function isSchema(value: unknown): value is StandardSchema {

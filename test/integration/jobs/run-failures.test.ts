@@ -205,6 +205,12 @@ describe('a run that takes too long', () => {
     expect(reasons).toMatchObject([{ name: 'TimeoutError' }]);
   });
 
+  test('is given no more time than its type has by now, whatever it was queued with', async () => {
+    const job = await submit({ runTimeoutMs: 86_400_000 });
+    run(jobType(() => new Promise(() => {}), { timeoutMs: 50, retry: { maxRuns: 1 } }));
+    expect(await ended(job)).toMatchObject({ error: { message: 'The run took longer than 50 ms.' } });
+  });
+
   test('does not keep the worker, should its handler never end', async () => {
     const job = await submit({ runTimeoutMs: 50 });
     run(jobType(() => new Promise(() => {}), { retry: { maxRuns: 1 } }));
