@@ -63,8 +63,7 @@ function attemptCodesOfTheSource(): string[] {
     ...CALLBACK_URL_REFUSALS,
     ...literals(egress.join(), /'([a-z]+(?:_[a-z]+)+)'/g),
     ...literals(egress.join(), /`(status_)\$\{status\}`/g).map((prefix) => `${prefix}<number>`),
-    ...literals(read('src/callbacks/attempt.ts'), /errorCode: '([a-z_]+)'/g),
-    ...literals(read('src/store/deliveries.ts'), /'interrupted', '([a-z_]+)'/g),
+    ...literals(read('src/callbacks/attempt.ts') + read('src/callbacks/rescue.ts'), /errorCode: '([a-z_]+)'/g),
   ];
 }
 
