@@ -7,7 +7,7 @@ export type QueueTable = (typeof QUEUES)[number];
 export async function findUncleanQueues({ sql }: Database, deadRows: number): Promise<QueueTable[]> {
   const tables = await sql<{ relname: QueueTable }[]>`
     SELECT relname FROM pg_stat_user_tables
-    WHERE schemaname = 'ringback' AND relname = ANY (${[...QUEUES]}) AND n_dead_tup >= ${deadRows}`;
+    WHERE schemaname = 'ringback' AND relname = ANY (${[...QUEUES]}::text[]) AND n_dead_tup >= ${deadRows}`;
   return tables.map(({ relname }) => relname);
 }
 
