@@ -1,5 +1,9 @@
 import { createHmac, createSecretKey, type KeyObject, randomBytes } from 'node:crypto';
 
+/** `v1` signs with HMAC-SHA256 and a shared secret, `v1a` with ed25519: its public key may be known to all. */
+export const SIGNATURE_SCHEMES = ['v1', 'v1a'] as const;
+export type SignatureScheme = (typeof SIGNATURE_SCHEMES)[number];
+
 const PREFIX = 'whsec_';
 
 /** Signing keys are 24 to 64 bytes (Standard Webhooks 1.0); ours are 32, like the digest they feed. */

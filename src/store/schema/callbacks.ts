@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm';
 import {
+  bigint,
   boolean,
   check,
   doublePrecision,
@@ -7,14 +8,24 @@ import {
   index,
   integer,
   json,
+  jsonb,
   primaryKey,
+  smallint,
   text,
   unique,
+  uniqueIndex,
 } from 'drizzle-orm/pg-core';
 import { type AttemptResponse, ATTEMPT_OUTCOMES, ATTEMPT_TRIGGERS } from '#domain/attempt.ts';
+import { CIRCUIT_STATES } from '#domain/circuit.ts';
 import { DELIVERY_STATUSES } from '#domain/delivery.ts';
+import {
+  DELIVERY_ORDERS,
+  DISABLED_REASONS,
+  ENDPOINT_STATUSES,
+  SUBSCRIBABLE_EVENT_TYPES,
+} from '#domain/endpoint-policy.ts';
 import type { AccountId, AttemptId, DeliveryId, EndpointId, EventId, JobId, SecretId, WorkerId } from '#domain/ids.ts';
-import { FINAL_JOB_EVENT_TYPES } from '#domain/job.ts';
+import { SIGNATURE_SCHEMES } from '#domain/signature.ts';
 import { accounts } from './accounts.ts';
 import { bytes, idColumn, moment, oneOf, ringback } from './columns.ts';
 import { jobs } from './jobs.ts';
@@ -25,15 +36,94 @@ export const endpoints = ringback.table(
     accountId: idColumn<AccountId>('account_id').notNull(),
     id: idColumn<EndpointId>('id').notNull(),
     url: text().notNull(),
+    description: text(),
+    metadata: jsonb().$type<Readonly<Record<string, string>>>().notNull().default({}),
+    /** Of which events of the whole account it is told; empty for one that only jobs name. */
+    eventTypes: text('event_types').array().notNull().default([]),
+    /** Sent with every request besides ours. */
+    headers: jsonb().$type<Readonly<Record<string, string>>>().notNull().default({}),
+    /** Null here and below: what the configuration says for every endpoint. */
+    timeoutMs: integer('timeout_ms'),
+    /** Attempts at once, and a second, in all processes together. */
+    concurrency: integer(),
+    ratePerSecond: doublePrecision('rate_per_second'),
+    /** Delays before each attempt, in milliseconds. */
+    retrySchedule: integer('retry_schedule').array(),
+    ordering: text({ enum: DELIVERY_ORDERS }).notNull().default('job'),
+    status: text({ enum: ENDPOINT_STATUSES }).notNull().default('enabled'),
+    disabledReason: text('disabled_reason', { enum: DISABLED_REASONS }),
     createdAt: moment('created_at').notNull(),
     updatedAt: moment('updated_at').notNull(),
+    /** Kept for the record: deliveries and attempts name it. */
+    deletedAt: moment('deleted_at'),
   },
   (table) => [
     primaryKey({ name: 'endpoints_pkey', columns: [table.accountId, table.id] }),
-    unique('endpoints_url').on(table.accountId, table.url),
+    uniqueIndex('endpoints_url').on(table.accountId, table.url).where(sql.raw('deleted_at IS NULL')),
+    index('endpoints_subscribed').on(table.accountId).where(sql.raw("event_types <> '{}' AND deleted_at IS NULL")),
+    check('endpoints_status', oneOf('status', ENDPOINT_STATUSES)),
+    check('endpoints_ordering', oneOf('ordering', DELIVERY_ORDERS)),
+    check('endpoints_disabled_reason', oneOf('disabled_reason', DISABLED_REASONS)),
+    check('endpoints_disabled', sql.raw("(disabled_reason IS NOT NULL) = (status = 'disabled')")),
+    check('endpoints_limits', sql.raw('timeout_ms > 0 AND concurrency > 0 AND rate_per_second > 0')),
+    check('endpoints_retry_schedule', sql.raw('cardinality(retry_schedule) > 0')),
     foreignKey({ name: 'endpoints_account', columns: [table.accountId], foreignColumns: [accounts.accountId] }),
     // A btree entry holds at most 2,704 bytes.
     check('endpoints_url_length', sql.raw('octet_length(url) <= 2000')),
+  ],
+);
+
+/**
+ * How an endpoint has been doing: written with every settlement that changes it. No row: nothing has been sent yet.
+ */
+export const endpointHealth = ringback.table(
+  'endpoint_health',
+  {
+    accountId: idColumn<AccountId>('account_id').notNull(),
+    endpointId: idColumn<EndpointId>('endpoint_id').notNull(),
+    circuit: text({ enum: CIRCUIT_STATES }).notNull(),
+    /** Nothing is sent before. */
+    resumeAt: moment('resume_at'),
+    /** Attempts at once while it recovers; null when it has. */
+    allowance: integer(),
+    /** Pauses in a row: each is twice as long as the one before. */
+    level: smallint().notNull(),
+    consecutiveFailures: integer('consecutive_failures').notNull(),
+    failingSince: moment('failing_since'),
+    lastSuccessAt: moment('last_success_at'),
+    lastFailureAt: moment('last_failure_at'),
+  },
+  (table) => [
+    primaryKey({ name: 'endpoint_health_pkey', columns: [table.accountId, table.endpointId] }),
+    foreignKey({
+      name: 'endpoint_health_endpoint',
+      columns: [table.accountId, table.endpointId],
+      foreignColumns: [endpoints.accountId, endpoints.id],
+    }),
+    check('endpoint_health_circuit', oneOf('circuit', CIRCUIT_STATES)),
+    check('endpoint_health_failing', sql.raw('(failing_since IS NOT NULL) = (consecutive_failures > 0)')),
+    check('endpoint_health_open', sql.raw("circuit = 'closed' OR resume_at IS NOT NULL")),
+  ],
+);
+
+/** What claims of one endpoint must agree on: who claimed last, and what its rate still allows. Made with the endpoint. */
+export const endpointLanes = ringback.table(
+  'endpoint_lanes',
+  {
+    accountId: idColumn<AccountId>('account_id').notNull(),
+    endpointId: idColumn<EndpointId>('endpoint_id').notNull(),
+    /** Counts the claims that minded a limit: the fence between two at once. */
+    claims: bigint({ mode: 'number' }).notNull().default(0),
+    /** When the attempts so far will have been worth their time at the endpoint's rate. */
+    paidUntil: moment('paid_until'),
+  },
+  (table) => [
+    primaryKey({ name: 'endpoint_lanes_pkey', columns: [table.accountId, table.endpointId] }),
+    foreignKey({
+      name: 'endpoint_lanes_endpoint',
+      columns: [table.accountId, table.endpointId],
+      foreignColumns: [endpoints.accountId, endpoints.id],
+    }),
   ],
 );
 
@@ -44,6 +134,9 @@ export const endpointSecrets = ringback.table(
     accountId: idColumn<AccountId>('account_id').notNull(),
     id: idColumn<SecretId>('id').notNull(),
     endpointId: idColumn<EndpointId>('endpoint_id').notNull(),
+    scheme: text({ enum: SIGNATURE_SCHEMES }).notNull().default('v1'),
+    /** Of an ed25519 key: the raw 32 bytes, for everybody to see. */
+    publicKey: bytes('public_key'),
     keyId: text('key_id').notNull(),
     ciphertext: bytes().notNull(),
     createdAt: moment('created_at').notNull(),
@@ -57,6 +150,11 @@ export const endpointSecrets = ringback.table(
       foreignColumns: [endpoints.accountId, endpoints.id],
     }),
     index('endpoint_secrets_of_endpoint').on(table.endpointId),
+    check('endpoint_secrets_scheme', oneOf('scheme', SIGNATURE_SCHEMES)),
+    check(
+      'endpoint_secrets_public_key',
+      sql.raw("(octet_length(public_key) = 32) IS NOT DISTINCT FROM CASE WHEN scheme = 'v1a' THEN true END"),
+    ),
   ],
 );
 
@@ -66,12 +164,17 @@ export const deliveries = ringback.table(
     accountId: idColumn<AccountId>('account_id').notNull(),
     id: idColumn<DeliveryId>('id').notNull(),
     eventId: idColumn<EventId>('event_id').notNull(),
-    eventType: text('event_type', { enum: FINAL_JOB_EVENT_TYPES }).notNull(),
-    jobId: idColumn<JobId>('job_id').notNull(),
+    eventType: text('event_type', { enum: SUBSCRIBABLE_EVENT_TYPES }).notNull(),
+    /** Null for what is no job's event. */
+    jobId: idColumn<JobId>('job_id'),
     endpointId: idColumn<EndpointId>('endpoint_id').notNull(),
+    /** In which they were made: what an endpoint's order goes by. */
+    position: bigint({ mode: 'number' }).notNull().generatedAlwaysAsIdentity(),
     status: text({ enum: DELIVERY_STATUSES }).notNull(),
     /** Attempts recorded so far; a settlement must match it: the fence. */
     attemptCount: integer('attempt_count').notNull(),
+    /** Attempts that had been made when its schedule began: more than 0 once it was sent again. */
+    scheduleFrom: integer('schedule_from').notNull().default(0),
     nextAttemptAt: moment('next_attempt_at'),
     createdAt: moment('created_at').notNull(),
     updatedAt: moment('updated_at').notNull(),
@@ -87,11 +190,12 @@ export const deliveries = ringback.table(
       foreignColumns: [jobs.accountId, jobs.id],
     }),
     index('deliveries_of_job').on(table.jobId),
+    index('deliveries_of_endpoint').on(table.endpointId, table.id),
     check('deliveries_status', oneOf('status', DELIVERY_STATUSES)),
-    check('deliveries_event_type', oneOf('event_type', FINAL_JOB_EVENT_TYPES)),
+    check('deliveries_event_type', oneOf('event_type', SUBSCRIBABLE_EVENT_TYPES)),
     check('deliveries_due', sql.raw("(next_attempt_at IS NOT NULL) = (status = 'pending')")),
     check('deliveries_finished', sql.raw("(finished_at IS NOT NULL) = (status NOT IN ('pending', 'held'))")),
-    check('deliveries_attempts', sql.raw('attempt_count >= 0')),
+    check('deliveries_attempts', sql.raw('attempt_count >= 0 AND schedule_from <= attempt_count')),
   ],
 );
 
@@ -103,7 +207,7 @@ export const deliveryAttempts = ringback.table(
     id: idColumn<AttemptId>('id').notNull(),
     deliveryId: idColumn<DeliveryId>('delivery_id').notNull(),
     eventId: idColumn<EventId>('event_id').notNull(),
-    jobId: idColumn<JobId>('job_id').notNull(),
+    jobId: idColumn<JobId>('job_id'),
     endpointId: idColumn<EndpointId>('endpoint_id').notNull(),
     number: integer().notNull(),
     trigger: text({ enum: ATTEMPT_TRIGGERS }).notNull(),

@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm';
-import { check, index, primaryKey, text } from 'drizzle-orm/pg-core';
+import { bigint, check, index, primaryKey, text } from 'drizzle-orm/pg-core';
+import { ATTEMPT_TRIGGERS } from '#domain/attempt.ts';
 import type { AccountId, AttemptId, DeliveryId, EndpointId, EventId, WorkerId } from '#domain/ids.ts';
 import { QUEUE_ITEM_STATES } from '#domain/queue-item.ts';
 import { idColumn, moment, oneOf, ringback } from './columns.ts';
@@ -17,6 +18,9 @@ export const deliveryQueue = ringback.table(
     eventId: idColumn<EventId>('event_id').notNull(),
     /** Picks the one partition that holds the event. */
     eventCreatedAt: moment('event_created_at').notNull(),
+    /** That of the delivery: what is first in its lane. */
+    position: bigint({ mode: 'number' }).notNull(),
+    trigger: text({ enum: ATTEMPT_TRIGGERS }).notNull().default('scheduled'),
     state: text({ enum: QUEUE_ITEM_STATES }).notNull(),
     dueAt: moment('due_at').notNull(),
     /** The fence: whoever settles the attempt must name it. */
@@ -30,10 +34,11 @@ export const deliveryQueue = ringback.table(
     primaryKey({ name: 'delivery_queue_pkey', columns: [table.accountId, table.deliveryId] }),
     // A lane is what waits for an endpoint; claims hop from lane to lane, then take from the front of each.
     index('delivery_queue_ready')
-      .on(table.accountId, table.endpointId, table.dueAt, table.deliveryId)
+      .on(table.accountId, table.endpointId, table.position)
       .where(sql.raw("state = 'ready'")),
     index('delivery_queue_delayed').on(table.dueAt).where(sql.raw("state = 'delayed'")),
     index('delivery_queue_leased').on(table.accountId, table.endpointId).where(sql.raw("state = 'leased'")),
+    check('delivery_queue_trigger', oneOf('trigger', ATTEMPT_TRIGGERS)),
     check('delivery_queue_state', oneOf('state', QUEUE_ITEM_STATES)),
     check(
       'delivery_queue_lease',

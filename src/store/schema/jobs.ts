@@ -9,6 +9,7 @@ import {
   JOB_STATUSES,
   ENDED_RUN_STATUSES,
 } from '#domain/job.ts';
+import { ENDPOINT_EVENT_TYPES } from '#domain/endpoint-event.ts';
 import type { AccountId, EndpointId, EventId, JobId, RunId, ScheduleId } from '#domain/ids.ts';
 import type { RetryPolicy } from '#domain/retry.ts';
 import { bytes, idColumn, moment, oneOf, ringback, transactionId } from './columns.ts';
@@ -111,15 +112,18 @@ export const jobRuns = ringback.table(
   ],
 );
 
+const EVENT_TYPES = [...JOB_EVENT_TYPES, ...ENDPOINT_EVENT_TYPES] as const;
+
 /** Partitioned by `created_at`, which is the moment inside the id. Immutable. */
 export const events = ringback.table(
   'events',
   {
     accountId: idColumn<AccountId>('account_id').notNull(),
     id: idColumn<EventId>('id').notNull(),
-    type: text({ enum: JOB_EVENT_TYPES }).notNull(),
-    jobId: idColumn<JobId>('job_id').notNull(),
-    sequence: integer().notNull(),
+    type: text({ enum: EVENT_TYPES }).notNull(),
+    /** Null for what is no job's event, as is its number within the job. */
+    jobId: idColumn<JobId>('job_id'),
+    sequence: integer(),
     /** The callback's bytes, rendered once; null for events that nobody can be told of. */
     body: bytes(),
     createdAt: moment('created_at').notNull(),
@@ -131,7 +135,8 @@ export const events = ringback.table(
     index('events_of_job').on(table.jobId, table.sequence),
     // By an expression, so that no look-up of an event by its key can take this index (docs/decisions/0003).
     index('events_feed').on(sql.raw(`(account_id || '')`), table.xid, table.id),
-    check('events_type', oneOf('type', JOB_EVENT_TYPES)),
+    check('events_type', oneOf('type', EVENT_TYPES)),
+    check('events_of_a_job', sql.raw("num_nulls(job_id, sequence) = CASE WHEN type LIKE 'job.%' THEN 0 ELSE 2 END")),
   ],
 );
 

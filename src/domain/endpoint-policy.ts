@@ -1,0 +1,39 @@
+import { ENDPOINT_EVENT_TYPES } from './endpoint-event.ts';
+import { FINAL_JOB_EVENT_TYPES } from './job.ts';
+
+/** `paused` waits for its owner; `disabled` was given up on, and what is for it is held. */
+export const ENDPOINT_STATUSES = ['enabled', 'paused', 'disabled'] as const;
+export type EndpointStatus = (typeof ENDPOINT_STATUSES)[number];
+
+/** Why an endpoint is disabled: it answered 410, or nothing has succeeded for days. */
+export const DISABLED_REASONS = ['gone', 'failing'] as const;
+export type DisabledReason = (typeof DISABLED_REASONS)[number];
+
+/**
+ * In which order deliveries reach an endpoint: `job` keeps the events of one job in order, `endpoint` all of them, one at a
+ * time, `none` sends what is due.
+ */
+export const DELIVERY_ORDERS = ['none', 'job', 'endpoint'] as const;
+export type DeliveryOrder = (typeof DELIVERY_ORDERS)[number];
+
+/** What an endpoint can subscribe to: these, `job.*` and the like, or `*`. */
+export const SUBSCRIBABLE_EVENT_TYPES = [...FINAL_JOB_EVENT_TYPES, ...ENDPOINT_EVENT_TYPES] as const;
+
+/** Every event type and every wildcard over a family of them. */
+export const EVENT_FILTERS: readonly string[] = [
+  '*',
+  ...new Set(SUBSCRIBABLE_EVENT_TYPES.map((type) => `${type.split('.')[0]!}.*`)),
+  ...SUBSCRIBABLE_EVENT_TYPES,
+];
+
+/** What of an endpoint's own policy is left to the configuration is null. */
+export interface EndpointPolicy {
+  readonly timeoutMs: number | null;
+  /** Attempts at once, in all processes together. */
+  readonly concurrency: number | null;
+  /** Attempts a second, in all processes together. */
+  readonly ratePerSecond: number | null;
+  /** Delays before each attempt, in milliseconds; the first is 0. */
+  readonly retrySchedule: readonly number[] | null;
+  readonly ordering: DeliveryOrder;
+}
