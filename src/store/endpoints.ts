@@ -50,14 +50,18 @@ export async function ensureEndpoint(
     WITH endpoint AS (
       INSERT INTO ringback.endpoints (account_id, id, url, created_at, updated_at)
       VALUES (${accountId}, ${id}, ${url}, ${now}, ${now})
-      ON CONFLICT (account_id, url) DO NOTHING
+      ON CONFLICT (account_id, url) WHERE deleted_at IS NULL DO NOTHING
       RETURNING account_id, id
+    ), lane AS (
+      INSERT INTO ringback.endpoint_lanes (account_id, endpoint_id) SELECT account_id, id FROM endpoint
+    ), health AS (
+      INSERT INTO ringback.endpoint_health (account_id, endpoint_id) SELECT account_id, id FROM endpoint
     )
     INSERT INTO ringback.endpoint_secrets (account_id, id, endpoint_id, key_id, ciphertext, created_at)
     SELECT account_id, ${secret.id}, id, ${secret.keyId}, ${secret.ciphertext}, ${now} FROM endpoint`;
   if (inserted.count === 1) return { id, created: true };
   const [found] = await sql<[{ id: EndpointId }]>`
-    SELECT id FROM ringback.endpoints WHERE account_id = ${accountId} AND url = ${url}`;
+    SELECT id FROM ringback.endpoints WHERE account_id = ${accountId} AND url = ${url} AND deleted_at IS NULL`;
   return { id: found.id, created: false };
 }
 
