@@ -93,6 +93,8 @@ describe('a run that succeeds', () => {
         status: 'pending',
         attempt_count: 0,
         next_attempt_at: endedAt,
+        position: expect.stringMatching(/^\d+$/),
+        schedule_from: 0,
         created_at: endedAt,
         updated_at: endedAt,
         finished_at: null,
