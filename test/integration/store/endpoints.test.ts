@@ -22,17 +22,16 @@ describe('ensuring an endpoint', () => {
     const endpoint = wanted(accountId, 'https://example.com/a');
     expect(await ensureEndpoint(database.sql, endpoint)).toEqual({ id: endpoint.id, created: true });
     expect(await findEndpoint(database.db, accountId, { id: endpoint.id })).toEqual({
-      accountId,
       id: endpoint.id,
       url: 'https://example.com/a',
-      createdAt: endpoint.now,
-      updatedAt: endpoint.now,
     });
     expect(await secretsOf(endpoint.id)).toEqual([
       {
         account_id: accountId,
         id: endpoint.secret.id,
         endpoint_id: endpoint.id,
+        scheme: 'v1',
+        public_key: null,
         key_id: SECRET_KEYS[0]!.id,
         ciphertext: endpoint.secret.ciphertext,
         created_at: endpoint.now,
