@@ -69,7 +69,7 @@ export async function openParts({ config, log, database }: ServiceDeps) {
     endings: new Endings({ db, listeners: { announceDeliveries, announceRuns, dueAt, jobsChanged, ran } }),
     results: new ResultKeeper(db, config.results, onError),
     guard: createGuard({ policy: config.egress, resolve }),
-    sender: createSender({ policy: config.egress, resolve, userAgent: `Ringback/${VERSION}` }),
+    sender: createSender({ policy: config.egress, ...config.egressWay, resolve, userAgent: `Ringback/${VERSION}` }),
     close: async () => {
       await Promise.all([changes.close(), stats.close()]);
       await Promise.all([listener.close(), db.close()]);

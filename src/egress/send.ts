@@ -1,6 +1,7 @@
 import tls from 'node:tls';
 import type { AttemptResult } from '#domain/attempt.ts';
 import { judgeUrl, type EgressPolicy } from '#domain/callback-url.ts';
+import type { EgressProxy } from '#domain/egress-proxy.ts';
 import { CONNECTION_HEADERS, reservedHeader } from './connection-headers.ts';
 import { Exchange } from './exchange.ts';
 import type { Failure } from './failure.ts';
@@ -18,8 +19,12 @@ export interface SenderOptions {
   readonly maxBodyBytes?: number;
   /** Response body bytes kept. Default 4 KiB. */
   readonly keptBodyBytes?: number;
-  /** Authorities to trust instead of Node's own. */
+  /** Authorities to trust instead of Node's own, for receivers and for the proxy. */
   readonly tls?: { readonly ca: string | Buffer | Array<string | Buffer> };
+  /** Every request goes through it, by the address that was judged here. */
+  readonly proxy?: EgressProxy | undefined;
+  /** The address of this machine that connections come from; receivers of the other family are out of reach. */
+  readonly localAddress?: string | undefined;
 }
 
 export interface SendRequest {
@@ -48,11 +53,14 @@ export function createSender(options: SenderOptions): Sender {
   const { maxHeaderBytes = 16 * KIB, maxBodyBytes = 64 * KIB, keptBodyBytes = 4 * KIB } = options;
   const limits = { maxBodyBytes, keptBodyBytes };
   const ca = options.tls?.ca;
+  // One for all: making one takes 0.1 ms, and 3.5 ms when authorities are given.
+  const secureContext = tls.createSecureContext(ca === undefined ? {} : { ca });
   const pool = new LanePool({
     policy,
     resolve,
-    // One for all: making one takes 0.1 ms, and 3.5 ms when authorities are given.
-    secureContext: tls.createSecureContext(ca === undefined ? {} : { ca }),
+    secureContext,
+    proxy: options.proxy && { ...options.proxy, secureContext },
+    localAddress: options.localAddress,
     maxHeaderBytes,
     maxWireBytes: 8 * (maxHeaderBytes + maxBodyBytes), // a byte in a chunk of its own takes six on the wire
   });
