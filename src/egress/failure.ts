@@ -69,6 +69,13 @@ const CERTIFICATE_FAULTS: Record<string, string> = {
   CA_MD_TOO_WEAK: 'is signed with too weak a digest',
 };
 
+/**
+ * Alerts that a server sends of the client's certificate alone (RFC 8446 section 6.2). Of a missing one, TLS 1.2 has only
+ * the alert "handshake failure", which may mean other things. OpenSSL 3.2 renamed some: `ERR_SSL_SSL/TLS_ALERT_...`.
+ */
+const CLIENT_CERTIFICATE_ALERT =
+  /_ALERT_(?:(?:BAD|UNSUPPORTED|NO)_CERTIFICATE|CERTIFICATE_(?:REVOKED|EXPIRED|UNKNOWN|REQUIRED)|UNKNOWN_CA|ACCESS_DENIED)$/;
+
 const CLOSED: Failure = {
   outcome: 'network',
   code: 'connection_closed',
@@ -150,7 +157,7 @@ const INVALID_REQUEST_CODES = new Set(['UND_ERR_INVALID_ARG', 'UND_ERR_NOT_SUPPO
 /** Error codes of Node, OpenSSL and undici are constants; anything else might quote the receiver. */
 export function codeOf(error: unknown): string {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
-  return typeof code === 'string' && /^[A-Z][A-Z0-9_]{1,60}$/.test(code) ? code : 'UNKNOWN';
+  return typeof code === 'string' && /^[A-Z][A-Z0-9_/]{1,60}$/.test(code) ? code : 'UNKNOWN';
 }
 
 function dnsFailure(code: string): Failure {
@@ -166,6 +173,13 @@ function tlsFailure(code: string): Failure {
       outcome: 'tls',
       code: 'tls_certificate_invalid',
       detail: `The receiver's certificate ${fault} (${code}).`,
+    };
+  }
+  if (CLIENT_CERTIFICATE_ALERT.test(code)) {
+    return {
+      outcome: 'tls',
+      code: 'tls_client_certificate_refused',
+      detail: `The receiver wants a client certificate, and not the one it got, if any (${code}).`,
     };
   }
   return { outcome: 'tls', code: 'tls_handshake_failed', detail: `The TLS handshake failed (${code}).` };

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { SecureContext } from 'node:tls';
 import { Client } from 'undici';
 import type { CallbackUrl } from '#domain/callback-url.ts';
 import { dial, newLink, type DialOptions, type Link } from './dial.ts';
@@ -15,7 +16,8 @@ export interface LaneOptions extends DialOptions {
  * nothing to retry or to pipeline: one attempt is at most one request on the wire.
  */
 export class Lane {
-  readonly origin: string;
+  /** Which requests may use it: see `LanePool`. */
+  readonly key: string;
   readonly client: Client;
   link: Link = newLink();
   idle = false;
@@ -24,8 +26,8 @@ export class Lane {
   #wireLimit = 0;
   readonly #maxWireBytes: number;
 
-  constructor(url: CallbackUrl, options: LaneOptions, onDisconnect: (lane: Lane) => void) {
-    this.origin = url.origin;
+  constructor(key: string, url: CallbackUrl, options: LaneOptions, onDisconnect: (lane: Lane) => void) {
+    this.key = key;
     this.#maxWireBytes = options.maxWireBytes;
     this.client = new Client(url.origin, {
       allowH2: false,
@@ -80,7 +82,16 @@ export class Lane {
   }
 }
 
-/** Idle lanes by origin. The one used last is lent first, so that surplus connections fall idle and close. */
+/** With whom requests share connections, besides the origin. */
+export interface LaneIdentity {
+  readonly fingerprint: string;
+  readonly secureContext: SecureContext;
+}
+
+/**
+ * Idle lanes by origin and identity: a connection that a client certificate opened is nobody else's. The one used last
+ * is lent first, so that surplus connections fall idle and close.
+ */
 export class LanePool {
   readonly #options: LaneOptions;
   readonly #idle = new Map<string, Lane[]>();
@@ -89,24 +100,30 @@ export class LanePool {
     this.#options = options;
   }
 
-  take(url: CallbackUrl): Lane {
-    const lane = this.#idle.get(url.origin)?.pop() ?? new Lane(url, this.#options, (gone) => this.#onDisconnect(gone));
+  take(url: CallbackUrl, identity?: LaneIdentity): Lane {
+    const key = identity ? `${url.origin} ${identity.fingerprint}` : url.origin;
+    const lane = this.#idle.get(key)?.pop() ?? this.#make(key, url, identity);
     lane.idle = false;
     return lane;
+  }
+
+  #make(key: string, url: CallbackUrl, identity?: LaneIdentity): Lane {
+    const options = identity ? { ...this.#options, secureContext: identity.secureContext } : this.#options;
+    return new Lane(key, url, options, (gone) => this.#onDisconnect(gone));
   }
 
   /** After a whole response: the connection is fit for another one, unless the receiver closes it. */
   giveBack(lane: Lane): void {
     lane.idle = true;
-    const idle = this.#idle.get(lane.origin);
+    const idle = this.#idle.get(lane.key);
     if (idle) idle.push(lane);
-    else this.#idle.set(lane.origin, [lane]);
+    else this.#idle.set(lane.key, [lane]);
   }
 
   /** After anything else: what the receiver may still send on it would be taken for the next answer. */
   discard(lane: Lane): void {
     lane.destroy();
-    if (this.#idle.get(lane.origin)?.length === 0) this.#idle.delete(lane.origin);
+    if (this.#idle.get(lane.key)?.length === 0) this.#idle.delete(lane.key);
   }
 
   closeIdle(): void {
@@ -116,7 +133,7 @@ export class LanePool {
 
   #onDisconnect(lane: Lane): void {
     if (!lane.idle) return; // its attempt hears of it from undici
-    const idle = this.#idle.get(lane.origin);
+    const idle = this.#idle.get(lane.key);
     const index = idle?.indexOf(lane) ?? -1;
     if (index >= 0) idle?.splice(index, 1);
     this.discard(lane);

@@ -5,6 +5,7 @@ import type { EgressProxy } from '#domain/egress-proxy.ts';
 import { CONNECTION_HEADERS, reservedHeader } from './connection-headers.ts';
 import { Exchange } from './exchange.ts';
 import type { Failure } from './failure.ts';
+import { Identities, type TlsIdentity } from './identity.ts';
 import { LanePool } from './lane.ts';
 import { systemResolver, type Resolve } from './resolve.ts';
 
@@ -34,6 +35,8 @@ export interface SendRequest {
   readonly body: Uint8Array;
   /** One deadline over DNS, connect, TLS, headers and body. */
   readonly timeoutMs: number;
+  /** Of an endpoint that has its own: mutual TLS, or an authority that nobody else knows. */
+  readonly tls?: TlsIdentity | undefined;
 }
 
 export interface Sender {
@@ -64,6 +67,7 @@ export function createSender(options: SenderOptions): Sender {
     maxHeaderBytes,
     maxWireBytes: 8 * (maxHeaderBytes + maxBodyBytes), // a byte in a chunk of its own takes six on the wire
   });
+  const identities = new Identities(ca);
   let inFlight = 0;
   let closing: PromiseWithResolvers<void> | undefined;
 
@@ -71,14 +75,15 @@ export function createSender(options: SenderOptions): Sender {
     if (closing) throw new Error('the sender is closed');
     const verdict = judgeUrl(request.url, policy);
     if (!verdict.ok) return blocked({ outcome: 'blocked', code: verdict.reason, detail: verdict.detail });
-    const headers = ['user-agent', userAgent, 'accept-encoding', 'identity'];
-    for (const name of Object.keys(request.headers)) {
-      if (SENDER_HEADERS.has(name.toLowerCase())) return blocked(reservedHeader(name));
-      headers.push(name, request.headers[name]!);
-    }
+    const reserved = Object.keys(request.headers).find((name) => SENDER_HEADERS.has(name.toLowerCase()));
+    if (reserved !== undefined) return blocked(reservedHeader(reserved));
+    const identity = request.tls && identities.open(request.tls);
+    if (identity?.ok === false) return blocked(identity.failure);
+
+    const headers = ['user-agent', userAgent, 'accept-encoding', 'identity', ...Object.entries(request.headers).flat()];
     inFlight++;
     const { promise, resolve: settle } = Promise.withResolvers<AttemptResult>();
-    const lane = pool.take(verdict.url);
+    const lane = pool.take(verdict.url, identity);
     const exchange = new Exchange(lane, request.timeoutMs, limits, (result, reusable) => {
       if (reusable) pool.giveBack(lane);
       else pool.discard(lane);
