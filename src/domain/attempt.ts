@@ -27,7 +27,7 @@ export interface AttemptResponse {
   readonly bodyPrefix: Uint8Array;
   /** Body bytes read before the end or the bound. */
   readonly bodyBytes: number;
-  /** True when the body was longer than the bound and the connection was cut there. */
+  /** True when the body was longer than the bound, or in too many chunks, and the connection was cut there. */
   readonly truncated: boolean;
 }
 

@@ -4,10 +4,13 @@ import { Client } from 'undici';
 import type { CallbackUrl } from '#domain/callback-url.ts';
 import { dial, newLink, type DialOptions, type Link } from './dial.ts';
 import { EgressError, RESPONSE_TOO_LARGE } from './failure.ts';
+import { Meter } from './meter.ts';
 
 export interface LaneOptions extends DialOptions {
   readonly maxHeaderBytes: number;
   readonly maxWireBytes: number;
+  /** Whether the other side may mean harm: see `Meter`. Large bodies take longer then. */
+  readonly wary: boolean;
 }
 
 /**
@@ -23,6 +26,7 @@ export class Lane {
   idle = false;
   #dialing: AbortController | undefined;
   #socket: Socket | undefined;
+  #meter: Meter | undefined;
   #wireLimit = 0;
   readonly #maxWireBytes: number;
 
@@ -46,12 +50,13 @@ export class Lane {
     this.client.on('disconnect', () => onDisconnect(this));
   }
 
-  async #dial(url: CallbackUrl, options: DialOptions): Promise<Socket> {
+  async #dial(url: CallbackUrl, options: LaneOptions): Promise<Socket> {
     this.#dialing = new AbortController();
     this.link = newLink();
     const socket = await dial(url, this.link, options, this.#dialing.signal);
     this.#dialing = undefined;
     this.#socket = socket;
+    this.#meter = options.wary ? new Meter(socket, options.maxHeaderBytes) : undefined;
     this.#wireLimit = this.#maxWireBytes;
     socket.on('readable', () => {
       if (socket.bytesRead > this.#wireLimit) socket.destroy(new EgressError(RESPONSE_TOO_LARGE));
@@ -65,6 +70,12 @@ export class Lane {
    */
   limitResponse(maxWireBytes = this.#maxWireBytes): void {
     if (this.#socket) this.#wireLimit = this.#socket.bytesRead + maxWireBytes;
+    this.#meter?.start();
+  }
+
+  /** The head of the response, or a part of its body, has come out of the parser. */
+  progress(): void {
+    this.#meter?.progress();
   }
 
   /**
@@ -79,6 +90,7 @@ export class Lane {
   destroy(): void {
     this.#dialing?.abort(new Error('the attempt is over'));
     this.client.destroy(null, () => {});
+    this.#socket?.destroy(); // undici does so later: until then its parser would go on with what has arrived
   }
 }
 

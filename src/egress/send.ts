@@ -64,6 +64,7 @@ export function createSender(options: SenderOptions): Sender {
     secureContext,
     proxy: options.proxy && { ...options.proxy, secureContext },
     localAddress: options.localAddress,
+    wary: true,
     maxHeaderBytes,
     maxWireBytes: 8 * (maxHeaderBytes + maxBodyBytes), // a byte in a chunk of its own takes six on the wire
   });

@@ -69,7 +69,10 @@ describe.each([
 
   test('a response without bounds is cut', async () => {
     const proxy = await start();
-    const receiver = await listenRaw((socket) => flood(socket, '\r\n'.repeat(8192)));
+    const receiver = await listenRaw((socket) => {
+      socket.write('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n');
+      flood(socket, `1;x=${'y'.repeat(8000)}\r\nx\r\n`); // it is the bytes of the wire that end this
+    });
     const sender = makeSender({
       proxy: proxyAt(`${scheme}://bob:a%3Ab@127.0.0.1:${proxy.port}`),
       tls: { ca: TEST_CERTIFICATE },
