@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { TLSSocket } from 'node:tls';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import type { TlsIdentity } from '#egress/identity.ts';
+import { openIdentity, type TlsIdentity } from '#egress/identity.ts';
 import { EXPIRED_CERTIFICATE, OTHER_CERTIFICATE, OTHER_KEY, TEST_CERTIFICATE, TEST_KEY } from './certificates.ts';
 import { listen, makeSender, request, type Receiver } from './receivers.ts';
 
@@ -157,6 +157,10 @@ describe('an identity that cannot be used', () => {
     const receiver = await listenHttps();
     const url = `https://receiver.test:${receiver.port}/`;
     const sender = makeSender(trusting);
+    // As who stores it would be told.
+    expect(openIdentity({ ...identity, fingerprint: 'bad' })).toMatchObject({
+      failure: { code: 'tls_identity_invalid' },
+    });
     for (const _ of [1, 2]) {
       const result = await sender.send(request(url, { tls: { ...identity, fingerprint: 'bad' } }));
       expect(result).toMatchObject({ outcome: 'blocked', errorCode: 'tls_identity_invalid', remoteAddress: null });
