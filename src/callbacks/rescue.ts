@@ -27,7 +27,10 @@ async function rescueSome({ db, log, schedule, announceDeliveries }: RescueDeps)
   const settled = await settleDeliveries(db.sql, settlements);
   for (const { accountId, deliveryId, attemptId, workerId } of lapsed) {
     if (!settled.has(deliveryId)) continue;
-    log.warn({ account_id: accountId, delivery_id: deliveryId, attempt_id: attemptId, worker_id: workerId }, 'rescued');
+    log.warn(
+      { account_id: accountId, delivery_id: deliveryId, attempt_id: attemptId, worker_id: workerId },
+      'rescued delivery',
+    );
   }
   announceDeliveries();
   return settled.size;

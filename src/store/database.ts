@@ -1,6 +1,6 @@
 import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import postgres, { type Sql, type TransactionSql } from 'postgres';
-import { socketFactory } from './socket.ts';
+import { Sockets } from './socket.ts';
 
 /** Anything a statement can be sent on: the pool, or one transaction. */
 export type Connection = Sql | TransactionSql;
@@ -52,22 +52,27 @@ const arrayOf = (oid: number) => ({ to: oid, from: [oid], serialize: serializeAr
  * Left to itself, it asks each new connection for the array types; a connection that breaks while it is asked ends the
  * process with an unhandled rejection. So it is told the one that we use.
  */
-export function sturdy() {
+export function sturdy(sockets = new Sockets()) {
   return {
     fetch_types: false,
     types: { textArray: arrayOf(1009) },
     // Not in the package's types, but in its documentation.
-    socket: socketFactory(),
+    socket: sockets.make,
   };
 }
 
 interface Pool {
   readonly sql: Sql;
   readonly orm: PostgresJsDatabase;
+  /** Waits for what is under way, for DRAIN_SECONDS at most. */
+  end(): Promise<void>;
 }
+
+const DRAIN_SECONDS = 5;
 
 /** @param onClose called when one of its connections ends, for whatever reason */
 function openPool(options: DatabaseOptions, onClose: () => void): Pool {
+  const sockets = new Sockets();
   const sql = postgres(options.url, {
     max: options.max,
     connect_timeout: 5,
@@ -76,7 +81,7 @@ function openPool(options: DatabaseOptions, onClose: () => void): Pool {
     connection: { application_name: options.applicationName, ...(options.pinPlans ? INDEX_PLANS : {}) },
     onnotice: () => undefined,
     onclose: onClose,
-    ...sturdy(),
+    ...sturdy(sockets),
   }) as Sql;
   const { parsers, serializers } = sql.options;
   const before = { parsers: { ...parsers }, serializers: { ...serializers } };
@@ -84,10 +89,8 @@ function openPool(options: DatabaseOptions, onClose: () => void): Pool {
   // drizzle takes the date and JSON codecs out of the client it wraps; it copes with the standard ones as well.
   Object.assign(parsers, before.parsers);
   Object.assign(serializers, before.serializers);
-  return { sql, orm };
+  return { sql, orm, end: () => sql.end({ timeout: DRAIN_SECONDS }).finally(() => sockets.close()) };
 }
-
-const DRAIN_SECONDS = 5;
 
 /**
  * Opens the database; nothing is connected yet. A connection that breaks takes its pool with it: postgres.js would open
@@ -103,7 +106,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     const pool = openPool(options, () => {
       if (pool !== current || isClosed) return;
       current = open();
-      const drained = pool.sql.end({ timeout: DRAIN_SECONDS }).finally(() => draining.delete(drained));
+      const drained = pool.end().finally(() => draining.delete(drained));
       draining.add(drained);
     });
     return pool;
@@ -118,7 +121,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     },
     close: async () => {
       isClosed = true;
-      await Promise.all([current.sql.end({ timeout: DRAIN_SECONDS }), ...draining]);
+      await Promise.all([current.end(), ...draining]);
     },
   };
 }

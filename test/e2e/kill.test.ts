@@ -145,6 +145,6 @@ async function expectTraceOfTheKill({ logs }: RunningService): Promise<void> {
            (SELECT count(*)::int FROM ringback.delivery_attempts WHERE outcome = 'interrupted') AS interrupted`;
   expect(trace!.lost).toBeGreaterThan(0);
   expect(trace!.interrupted).toBeGreaterThan(0);
-  expect(logs.filter(({ msg }) => msg === 'rescued items of workers that died').length).toBeGreaterThan(0);
+  expect(logs.filter(({ msg }) => msg === 'rescued delivery')).toHaveLength(trace!.interrupted);
   expect(logs.filter(({ msg }) => msg === 'rescued')).toHaveLength(trace!.lost);
 }
