@@ -3,7 +3,12 @@ import type { AccountId, EndpointId, SecretId } from '#domain/ids.ts';
 import { type Refusal, type Result, refuse } from '#domain/problem.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import type { SignatureScheme } from '#domain/signature.ts';
-import { formatSigningSecret, newSigningSecret, parseSigningSecret, type SigningSecret } from '#domain/signing-secret.ts';
+import {
+  formatSigningSecret,
+  newSigningSecret,
+  parseSigningSecret,
+  type SigningSecret,
+} from '#domain/signing-secret.ts';
 import { type Database, transaction } from '#store/database.ts';
 import {
   lockSecrets,

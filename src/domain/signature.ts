@@ -25,13 +25,13 @@ const PKCS8_HEAD = Buffer.from('302e020100300506032b657004220420', 'hex');
 
 /** @param bytes the shared secret of `v1`, the private key (RFC 8032: 32 bytes, the "seed") of `v1a` */
 export function signerOf(scheme: SignatureScheme, bytes: Uint8Array): Signer {
-  switch (scheme) {
-    case 'v1':
-      return { scheme, key: createSecretKey(bytes) };
-    case 'v1a':
-      return { scheme, key: ed25519Key(bytes) };
-  }
+  return { scheme, key: PREPARE[scheme](bytes) };
 }
+
+const PREPARE: Readonly<Record<SignatureScheme, (bytes: Uint8Array) => KeyObject>> = {
+  v1: createSecretKey,
+  v1a: ed25519Key,
+};
 
 /** The raw 32 bytes that verify what the private key signs. */
 export function publicKeyOf(privateKey: Uint8Array): Uint8Array {
@@ -44,15 +44,14 @@ export function publicKeyOf(privateKey: Uint8Array): Uint8Array {
  * `timestamp` is Unix seconds.
  */
 export function sign({ scheme, key }: Signer, id: string, timestamp: number, body: Uint8Array): string {
-  const head = `${id}.${timestamp}.`;
-  switch (scheme) {
-    case 'v1':
-      return `v1,${createHmac('sha256', key).update(head).update(body).digest('base64')}`;
-    case 'v1a':
-      // Ed25519 reads the message twice, so it must be in one piece (RFC 8032, 5.1.6).
-      return `v1a,${signWith(null, Buffer.concat([Buffer.from(head), body]), key).toString('base64')}`;
-  }
+  return `${scheme},${SIGN[scheme](key, `${id}.${timestamp}.`, body).toString('base64')}`;
 }
+
+const SIGN: Readonly<Record<SignatureScheme, (key: KeyObject, head: string, body: Uint8Array) => Buffer>> = {
+  v1: (key, head, body) => createHmac('sha256', key).update(head).update(body).digest(),
+  // In one piece: ed25519 reads the message twice (RFC 8032, 5.1.6).
+  v1a: (key, head, body) => signWith(null, Buffer.concat([Buffer.from(head), body]), key),
+};
 
 function ed25519Key(privateKey: Uint8Array): KeyObject {
   return createPrivateKey({ key: Buffer.concat([PKCS8_HEAD, privateKey]), format: 'der', type: 'pkcs8' });

@@ -229,7 +229,11 @@ describe('what the service answers', () => {
     expectDeclared(await ask('GET', endpoint), 'get', '/v1/endpoints/{id}');
     expectDeclared(await ask('POST', `${endpoint}/rotate-secret`), 'post', '/v1/endpoints/{id}/rotate-secret');
     const asymmetric = { scheme: 'v1a', grace_ms: 0 };
-    expectDeclared(await ask('POST', `${endpoint}/rotate-secret`, asymmetric), 'post', '/v1/endpoints/{id}/rotate-secret');
+    expectDeclared(
+      await ask('POST', `${endpoint}/rotate-secret`, asymmetric),
+      'post',
+      '/v1/endpoints/{id}/rotate-secret',
+    );
     expectDeclared(await ask('GET', `${endpoint}/secrets`), 'get', '/v1/endpoints/{id}/secrets');
     for (const query of [`?endpoint_id=${delivery.endpoint_id}`, ''])
       expectDeclared(await ask('GET', `/.well-known/jwks.json${query}`), 'get', '/.well-known/jwks.json');

@@ -20,18 +20,18 @@ const MOST_JOBS = 5000;
 
 /** Submits without a pause until it is stopped, which the test does or its end. */
 function startFlow(endpointId: string) {
-  let isOver = false;
+  const over = new AbortController();
   let submitted = 0;
   const flow = Promise.all(
     Array.from({ length: CLIENTS }, async () => {
-      while (!isOver && submitted < MOST_JOBS) {
+      while (!over.signal.aborted && submitted < MOST_JOBS) {
         submitted++;
         await submit(ask, { type: 'ringback.echo', input: 1, callback: { endpoint_id: endpointId } });
       }
     }),
   );
   const stop = async () => {
-    isOver = true;
+    over.abort();
     await flow;
     return submitted;
   };
@@ -46,7 +46,10 @@ async function rotate(id: string, body: object) {
 }
 
 /** What a receiver knows that got the secret, or fetched the key. */
-async function verifierOf(id: string, secret: { id: string; scheme: string; signing_secret: string }): Promise<Verifier> {
+async function verifierOf(
+  id: string,
+  secret: { id: string; scheme: string; signing_secret: string },
+): Promise<Verifier> {
   if (secret.scheme === 'v1') return knows(secret.signing_secret);
   const { json } = await ask('GET', `/.well-known/jwks.json?endpoint_id=${id}`);
   return knowsKey(json.keys.find(({ kid }: JsonWebKey) => kid === secret.id));

@@ -19,7 +19,9 @@ const NOBODY = `ep_${'0'.repeat(26)}`;
 const WEEK_MS = 7 * 86_400_000;
 
 async function register(url = 'http://127.0.0.1:9/') {
-  const { json, text } = await ask('POST', '/v1/endpoints', { url: `${url}${url.endsWith('/') ? crypto.randomUUID() : ''}` });
+  const { json, text } = await ask('POST', '/v1/endpoints', {
+    url: `${url}${url.endsWith('/') ? crypto.randomUUID() : ''}`,
+  });
   expect(json.signing_secret, text).toMatch(/^whsec_/);
   return json as { id: string; signing_secret: string };
 }
@@ -66,7 +68,11 @@ describe('rotating a secret', () => {
     ['an empty object', {}, undefined],
   ])('with %s makes another one, and both sign for a day', async (_what, body, headers) => {
     const endpoint = await register();
-    const { signing_secret: secret, old_secrets_sign_until: until, ...rest } = await rotated(endpoint.id, body, headers);
+    const {
+      signing_secret: secret,
+      old_secrets_sign_until: until,
+      ...rest
+    } = await rotated(endpoint.id, body, headers);
     expect(secret).toMatch(/^whsec_/);
     expect(secret).not.toBe(endpoint.signing_secret);
     expect(Date.parse(until) - Date.now()).toBeGreaterThan(23 * 3_600_000);
@@ -191,7 +197,12 @@ describe('the list of secrets', () => {
     const { items, next_cursor: end } = await secretsOf(id);
     expect(items).toMatchObject([
       { id: newest.id, scheme: 'v1', public_key: null, expires_at: null },
-      { id: asymmetric.id, scheme: 'v1a', public_key: asymmetric.public_key, expires_at: newest.old_secrets_sign_until },
+      {
+        id: asymmetric.id,
+        scheme: 'v1a',
+        public_key: asymmetric.public_key,
+        expires_at: newest.old_secrets_sign_until,
+      },
       { scheme: 'v1', public_key: null, expires_at: asymmetric.old_secrets_sign_until },
     ]);
     expect(end).toBeNull();

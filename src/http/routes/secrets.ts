@@ -67,7 +67,8 @@ export function keySetRoutes({ secrets }: Pick<SecretRoutesDeps, 'secrets'>) {
     method: 'get',
     path: '/.well-known/jwks.json',
     summary: 'The public keys that verify the callbacks to an endpoint now',
-    description: 'Of one endpoint alone: whoever has an account can sign with a key of their own (docs/decisions/0016).',
+    description:
+      'Of one endpoint alone: whoever has an account can sign with a key of their own (docs/decisions/0016).',
     security: [],
     request: { query: z.strictObject({ endpoint_id: idSchema('ep') }) },
     responses: {

@@ -13,7 +13,8 @@ const publicKey = z
 export const newSecretMembers = {
   scheme: scheme.optional(),
   signing_secret: z.string().max(200).optional().openapi({
-    description: 'Your own: `whsec_` and the base64 of 24 to 64 random bytes, or `whsk_` and that of an ed25519 private key.',
+    description:
+      'Your own: `whsec_` and the base64 of 24 to 64 random bytes, or `whsk_` and that of an ed25519 private key.',
   }),
 };
 

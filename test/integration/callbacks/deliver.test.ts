@@ -15,7 +15,7 @@ import {
 } from '../../support/fixtures.ts';
 import { errorsIn } from '../../support/log.ts';
 import { type ReceivedRequest, startReceiver } from '../../support/receiver.ts';
-import { ALLOW_LOOPBACK, ALLOW_NOTHING, startCourier } from '../../support/workers.ts';
+import { ALLOW_NOTHING, startCourier } from '../../support/workers.ts';
 
 const database = useDatabase();
 

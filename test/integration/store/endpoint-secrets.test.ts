@@ -56,7 +56,11 @@ describe('rotating a secret', () => {
 
   test('without a grace ends also what had a grace from before, and not once more what has ended', async () => {
     const owner = await makeOwner();
-    const [ended, lasting, atOnce] = [rotation(owner, 1000, 10), rotation(owner, 2000, 60_000), rotation(owner, 3000, 0)];
+    const [ended, lasting, atOnce] = [
+      rotation(owner, 1000, 10),
+      rotation(owner, 2000, 60_000),
+      rotation(owner, 3000, 0),
+    ];
     for (const turn of [ended, lasting, atOnce]) await rotate(turn);
     expect(await expiriesOf(owner)).toEqual([ended.graceEndsAt, atOnce.now, atOnce.now, null]);
   });
@@ -115,7 +119,8 @@ describe('public keys', () => {
     await rotate(rotation(other, 0, 1000, 'v1a'));
     for (const turn of [first, second]) await rotate(turn);
     const keyOf = ({ secret: { id, publicKey } }: typeof first) => ({ id, publicKey: Buffer.from(publicKey!) });
-    const at = (ms: number) => readPublicKeys(database.db, owner.endpointId, new Date(second.graceEndsAt.getTime() + ms));
+    const at = (ms: number) =>
+      readPublicKeys(database.db, owner.endpointId, new Date(second.graceEndsAt.getTime() + ms));
     expect(await at(-1)).toEqual([keyOf(second), keyOf(first)]);
     expect(await at(0)).toEqual([keyOf(second)]);
   });
