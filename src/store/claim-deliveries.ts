@@ -64,6 +64,8 @@ export interface SealedDestination {
   readonly retrySchedule: readonly number[] | null;
   readonly ordering: DeliveryOrder;
   readonly health: Health;
+  /** Attempts that it could have when they were claimed, with what was under way left out. */
+  readonly room: number;
   /** The sealed secrets that sign now, newest first; the ciphertext in base64. */
   readonly secrets: ReadonlyArray<{ id: SecretId; scheme: SignatureScheme; keyId: string; ciphertext: string }>;
 }
@@ -74,8 +76,6 @@ export interface ClaimedDeliveries {
   readonly destinations: readonly SealedDestination[];
   /** True when more may be due that could be sent now. */
   readonly more: boolean;
-  /** True when some waits for the end of what is under way: an endpoint has as much as it may. */
-  readonly isLimited: boolean;
   /** Endpoints that take nothing any more, though something is due to them. */
   readonly closed: readonly EndpointRef[];
   readonly nextLane: Lane;
@@ -164,7 +164,7 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
           SELECT FROM gate WHERE gate.account_id = candidate.account_id AND gate.endpoint_id = candidate.endpoint_id))
       ) AS ranked
     ), picked AS MATERIALIZED (
-      SELECT item.account_id, item.delivery_id, share.endpoint_id, share.lane, (row_number() OVER ())::int AS number,
+      SELECT item.account_id, item.delivery_id, share.endpoint_id, share.lane, share.room, (row_number() OVER ())::int AS number,
         row_number() OVER (PARTITION BY share.lane) = 1 AS first_of_lane
       FROM share CROSS JOIN LATERAL (
         SELECT account_id, delivery_id FROM ringback.delivery_queue AS item
@@ -190,13 +190,13 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
       FROM picked
       WHERE item.account_id = picked.account_id AND item.delivery_id = picked.delivery_id
       RETURNING item.account_id, item.delivery_id, item.endpoint_id, item.event_id, item.event_created_at, item.attempt_id,
-        item.trigger, picked.lane, picked.first_of_lane
+        item.trigger, picked.lane, picked.room, picked.first_of_lane
     )
     SELECT
       leased.account_id AS "accountId", leased.delivery_id AS id, leased.event_id AS "eventId",
       delivery.event_type AS "eventType", delivery.job_id AS "jobId", leased.endpoint_id AS "endpointId",
       leased.attempt_id AS "attemptId", leased.trigger, delivery.attempt_count AS "attemptCount",
-      delivery.schedule_from AS "scheduleFrom", event.body, leased.lane,
+      delivery.schedule_from AS "scheduleFrom", event.body, leased.lane, leased.room,
       CASE WHEN first_of_lane THEN (SELECT endpoint FROM candidate WHERE number = leased.lane) END AS endpoint,
       CASE WHEN first_of_lane THEN (SELECT health FROM candidate WHERE number = leased.lane) END AS health,
       CASE WHEN first_of_lane THEN (
@@ -208,8 +208,7 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
       looked.*
     FROM (
       SELECT max(number) AS lanes, bool_or(wrapped) AS wrapped, max(ARRAY[account_id, endpoint_id]) FILTER (WHERE NOT wrapped) AS last,
-        (SELECT json_agg(json_build_object('accountId', account_id, 'endpointId', endpoint_id)) FROM candidate WHERE is_closed) AS closed,
-        coalesce((SELECT bool_or(room <= 0 AND attempts > 0 OR room BETWEEN 1 AND ${limit}) FROM candidate), false) AS "isLimited"
+        (SELECT json_agg(json_build_object('accountId', account_id, 'endpointId', endpoint_id)) FROM candidate WHERE is_closed) AS closed
       FROM walk) AS looked
     LEFT JOIN (leased
       CROSS JOIN LATERAL (
@@ -226,6 +225,7 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
 type Row = (
   | (ClaimedDelivery & {
       readonly lane: number;
+      readonly room: number;
       /** These three with the first of a lane only. */
       readonly endpoint: EndpointRow | null;
       readonly health: HealthRow | null;
@@ -237,7 +237,6 @@ type Row = (
   readonly wrapped: boolean;
   readonly last: readonly [accountId: string, endpointId: string];
   readonly closed: readonly EndpointRef[] | null;
-  readonly isLimited: boolean;
 };
 
 /** As PostgreSQL writes rows as JSON. */
@@ -260,18 +259,19 @@ interface HealthRow {
 }
 
 function answer(rows: readonly Row[], limit: number): ClaimedDeliveries {
-  const [{ lanes, wrapped, last, closed, isLimited }] = rows as [Row];
+  const [{ lanes, wrapped, last, closed }] = rows as [Row];
   const deliveries: ClaimedDelivery[] = [];
   const destinations: SealedDestination[] = [];
   let [latest, nextLane] = [0, FIRST_LANE];
   for (const row of rows) {
     if (row.lane === null) continue;
     deliveries.push(row);
-    const { accountId, endpointId, endpoint, health, secrets } = row;
-    if (endpoint !== null) destinations.push(toDestination({ accountId, endpointId }, endpoint, health!, secrets!));
+    const { accountId, endpointId, endpoint, health, secrets, room } = row;
+    if (endpoint !== null)
+      destinations.push(toDestination({ accountId, endpointId, room }, endpoint, health!, secrets!));
     if (row.lane > latest) [latest, nextLane] = [row.lane, { accountId, endpointId }];
   }
-  const seen = { deliveries, destinations, isLimited, closed: closed ?? [] };
+  const seen = { deliveries, destinations, closed: closed ?? [] };
   if (deliveries.length > 0) return { ...seen, more: deliveries.length >= limit || lanes > 1, nextLane };
   // None of these may have anything now: go on behind them, once around.
   const goesOn = lanes === MAX_LANES && !wrapped;
@@ -279,7 +279,7 @@ function answer(rows: readonly Row[], limit: number): ClaimedDeliveries {
 }
 
 function toDestination(
-  lane: Pick<SealedDestination, 'accountId' | 'endpointId'>,
+  lane: Pick<SealedDestination, 'accountId' | 'endpointId' | 'room'>,
   { url, headers, timeout_ms: timeoutMs, retry_schedule: retrySchedule, ordering }: EndpointRow,
   health: HealthRow,
   secrets: SealedDestination['secrets'],

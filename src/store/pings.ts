@@ -14,7 +14,9 @@ export async function insertPing(
   ids: { deliveryId: DeliveryId; attemptId: AttemptId; workerId: WorkerId; leaseMs: number },
 ): Promise<SealedDestination | undefined> {
   const { deliveryId, attemptId, workerId, leaseMs } = ids;
-  const [row] = await sql<Array<Omit<SealedDestination, 'accountId' | 'endpointId' | 'health'> & { health: Texts }>>`
+  const [row] = await sql<
+    Array<Omit<SealedDestination, 'accountId' | 'endpointId' | 'health' | 'room'> & { health: Texts }>
+  >`
     WITH endpoint AS (
       SELECT * FROM ringback.endpoints
       WHERE account_id = ${accountId} AND id = ${endpointId} AND deleted_at IS NULL
@@ -47,7 +49,7 @@ export async function insertPing(
         WHERE secret.account_id = endpoint.account_id AND secret.endpoint_id = endpoint.id
           AND (secret.expires_at IS NULL OR secret.expires_at > ${now})) AS secrets
     FROM endpoint`;
-  return row && { accountId, endpointId, ...row, health: withDates(row.health) };
+  return row && { accountId, endpointId, room: 1, ...row, health: withDates(row.health) };
 }
 
 /** Health as JSON has it. */
