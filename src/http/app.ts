@@ -12,6 +12,7 @@ import { openApiDocument } from './openapi.ts';
 import { onError, problem } from './problem.ts';
 import { deliveryRoutes, endpointRoutes } from './routes/callbacks.ts';
 import { type CompletionRoutesDeps, completionRoutes } from './routes/completions.ts';
+import { feedRoutes, type FeedRoutesDeps } from './routes/events.ts';
 import { type JobListRoutesDeps, jobListRoutes } from './routes/job-lists.ts';
 import { type JobRoutesDeps, jobRoutes } from './routes/jobs.ts';
 import { jobEventRoutes, type JobEventRoutesDeps } from './routes/job-events.ts';
@@ -28,7 +29,8 @@ import type { Endpoints } from '#callbacks/endpoints.ts';
 type JobDeps = JobRoutesDeps & JobListRoutesDeps & JobStatusRoutesDeps & JobEventRoutesDeps & SubmissionRoutesDeps;
 type WorkerDeps = ClaimRoutesDeps & RunRoutesDeps & CompletionRoutesDeps;
 
-export interface AppDeps extends Omit<JobDeps, 'renderJob'>, WorkerDeps, ScheduleRoutesDeps, LogRoutesDeps {
+export interface AppDeps
+  extends Omit<JobDeps, 'renderJob'>, WorkerDeps, ScheduleRoutesDeps, LogRoutesDeps, FeedRoutesDeps {
   readonly keys: ApiKeys;
   readonly types: JobTypes;
   readonly endpoints: Endpoints;
@@ -64,6 +66,7 @@ export function createApp(deps: AppDeps) {
   app.route('/', jobRoutes(deps));
   app.route('/', jobStatusRoutes({ ...deps, renderJob }));
   app.route('/', jobEventRoutes({ ...deps, renderJob }));
+  app.route('/', feedRoutes(deps));
   app.route('/', scheduleRoutes(deps));
   app.route('/', resultRoutes(deps));
   app.route('/', logRoutes(deps));
