@@ -1,11 +1,11 @@
 CREATE TABLE "ringback"."endpoint_health" (
 	"account_id" text COLLATE "C" NOT NULL,
 	"endpoint_id" text COLLATE "C" NOT NULL,
-	"circuit" text NOT NULL,
+	"circuit" text DEFAULT 'closed' NOT NULL,
 	"resume_at" timestamp (3) with time zone,
 	"allowance" integer,
-	"level" smallint NOT NULL,
-	"consecutive_failures" integer NOT NULL,
+	"level" smallint DEFAULT 0 NOT NULL,
+	"consecutive_failures" integer DEFAULT 0 NOT NULL,
 	"failing_since" timestamp (3) with time zone,
 	"last_success_at" timestamp (3) with time zone,
 	"last_failure_at" timestamp (3) with time zone,
@@ -20,6 +20,7 @@ CREATE TABLE "ringback"."endpoint_lanes" (
 	"endpoint_id" text COLLATE "C" NOT NULL,
 	"claims" bigint DEFAULT 0 NOT NULL,
 	"paid_until" timestamp (3) with time zone,
+	"blocked_until" timestamp (3) with time zone,
 	CONSTRAINT "endpoint_lanes_pkey" PRIMARY KEY("account_id","endpoint_id")
 );
 --> statement-breakpoint
@@ -33,7 +34,7 @@ ALTER TABLE "ringback"."delivery_attempts" ALTER COLUMN "job_id" DROP NOT NULL;-
 ALTER TABLE "ringback"."events" ALTER COLUMN "job_id" DROP NOT NULL;--> statement-breakpoint
 ALTER TABLE "ringback"."events" ALTER COLUMN "sequence" DROP NOT NULL;--> statement-breakpoint
 ALTER TABLE "ringback"."deliveries" ADD COLUMN "position" bigint NOT NULL GENERATED ALWAYS AS IDENTITY (sequence name "ringback"."deliveries_position_seq" INCREMENT BY 1 MINVALUE 1 MAXVALUE 9223372036854775807 START WITH 1 CACHE 1);--> statement-breakpoint
-ALTER TABLE "ringback"."deliveries" ADD COLUMN "schedule_from" integer DEFAULT 0 NOT NULL;--> statement-breakpoint
+ALTER TABLE "ringback"."deliveries" ADD COLUMN "schedule_from" integer DEFAULT 0;--> statement-breakpoint
 ALTER TABLE "ringback"."endpoint_secrets" ADD COLUMN "scheme" text DEFAULT 'v1' NOT NULL;--> statement-breakpoint
 ALTER TABLE "ringback"."endpoint_secrets" ADD COLUMN "public_key" "bytea";--> statement-breakpoint
 ALTER TABLE "ringback"."endpoints" ADD COLUMN "description" text;--> statement-breakpoint
@@ -57,7 +58,7 @@ ALTER TABLE "ringback"."endpoint_health" ADD CONSTRAINT "endpoint_health_endpoin
 ALTER TABLE "ringback"."endpoint_lanes" ADD CONSTRAINT "endpoint_lanes_endpoint" FOREIGN KEY ("account_id","endpoint_id") REFERENCES "ringback"."endpoints"("account_id","id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 CREATE INDEX "deliveries_of_endpoint" ON "ringback"."deliveries" USING btree ("endpoint_id","id");--> statement-breakpoint
 CREATE UNIQUE INDEX "endpoints_url" ON "ringback"."endpoints" USING btree ("account_id","url") WHERE deleted_at IS NULL;--> statement-breakpoint
-CREATE INDEX "endpoints_subscribed" ON "ringback"."endpoints" USING btree ("account_id") WHERE event_types <> '{}' AND deleted_at IS NULL;--> statement-breakpoint
+CREATE INDEX "endpoints_subscribed" ON "ringback"."endpoints" USING btree ((account_id || '')) WHERE event_types <> '{}' AND deleted_at IS NULL;--> statement-breakpoint
 CREATE INDEX "delivery_queue_ready" ON "ringback"."delivery_queue" USING btree ("account_id","endpoint_id","position") WHERE state = 'ready';--> statement-breakpoint
 ALTER TABLE "ringback"."deliveries" ADD CONSTRAINT "deliveries_event_type" CHECK (event_type IN ('job.succeeded', 'job.failed', 'job.canceled', 'job.expired', 'endpoint.disabled', 'endpoint.recovered', 'endpoint.ping', 'delivery.exhausted'));--> statement-breakpoint
 ALTER TABLE "ringback"."deliveries" ADD CONSTRAINT "deliveries_attempts" CHECK (attempt_count >= 0 AND schedule_from <= attempt_count);--> statement-breakpoint
@@ -74,3 +75,10 @@ ALTER TABLE "ringback"."events" ADD CONSTRAINT "events_of_a_job" CHECK (num_null
 ALTER TABLE "ringback"."events" ADD CONSTRAINT "events_type" CHECK (type IN ('job.queued', 'job.started', 'job.retrying', 'job.succeeded', 'job.failed', 'job.canceled', 'job.expired', 'endpoint.disabled', 'endpoint.recovered', 'endpoint.ping', 'delivery.exhausted'));
 --> statement-breakpoint
 INSERT INTO ringback.endpoint_lanes (account_id, endpoint_id) SELECT account_id, id FROM ringback.endpoints;
+--> statement-breakpoint
+INSERT INTO ringback.endpoint_health (account_id, endpoint_id) SELECT account_id, id FROM ringback.endpoints;
+--> statement-breakpoint
+-- Both are written often, and neither has an index on what changes.
+ALTER TABLE ringback.endpoint_lanes SET (fillfactor = 50);
+--> statement-breakpoint
+ALTER TABLE ringback.endpoint_health SET (fillfactor = 50);

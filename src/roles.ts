@@ -78,9 +78,20 @@ function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared
 
 function createCourier({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts): Role {
   const { courierConcurrency: concurrency, callbackSchedule: schedule, callbackTimeoutMs: timeoutMs } = config;
+  const { endpointConcurrency } = config;
   const { dueDeliveries } = parts;
   const dueAt = (at: number) => dueDeliveries.at(at);
-  const courier = new Courier({ ...parts, dueAt, log, keys, concurrency, schedule, timeoutMs, pollMs: POLL_MS });
+  const courier = new Courier({
+    ...parts,
+    dueAt,
+    log,
+    keys,
+    concurrency,
+    endpointConcurrency,
+    schedule,
+    timeoutMs,
+    pollMs: POLL_MS,
+  });
   parts.signals.register(DELIVERIES, courier.loop);
   return courier;
 }

@@ -19,29 +19,34 @@ export interface AttemptDeps {
 /** Signs and sends a delivery once, and decides what becomes of it. Never throws for what the receiver does. */
 export async function attempt(
   delivery: ClaimedDelivery,
-  { url, signers }: Destination,
+  destination: Destination,
   deps: AttemptDeps,
 ): Promise<Settlement> {
+  const { url, signers, timeoutMs = deps.timeoutMs, schedule = deps.schedule } = destination;
   const number = delivery.attemptCount + 1;
   const sentAt = new Date();
-  const requestHeaders = signers === undefined ? {} : signedHeaders(delivery, signers, sentAt);
+  const requestHeaders =
+    signers === undefined ? {} : { ...destination.headers, ...signedHeaders(delivery, signers, sentAt) };
   const { body } = delivery;
   const result =
     signers === undefined
       ? unsigned(sentAt)
-      : await deps.sender.send({ url, headers: requestHeaders, body, timeoutMs: deps.timeoutMs });
-  const retryAfter = result.response?.headers.find(([name]) => name.toLowerCase() === 'retry-after')?.[1];
-  const next = nextAttemptAt({
-    schedule: deps.schedule,
-    attemptsMade: number,
-    now: result.finishedAt,
-    random: Math.random(),
-    retryAfterMs: parseRetryAfter(retryAfter, result.finishedAt),
-  });
+      : await deps.sender.send({ url, headers: requestHeaders, body, timeoutMs });
+  const { scheduleFrom } = delivery;
+  const next =
+    scheduleFrom === null
+      ? null
+      : nextAttemptAt({
+          schedule,
+          attemptsMade: number - scheduleFrom,
+          now: result.finishedAt,
+          random: Math.random(),
+          retryAfterMs: retryAfterOf(result),
+        });
   return {
     delivery,
     number,
-    trigger: 'scheduled',
+    trigger: delivery.trigger,
     url,
     requestHeaders,
     bodySha256: hash('sha256', body, 'hex'),
@@ -49,9 +54,16 @@ export async function attempt(
     signedBy: signers?.map(({ id }) => id) ?? [],
     result,
     verdict: judgeDelivery(result.outcome, next),
+    keepsPlace: destination.ordering === 'endpoint',
     settledAt: result.finishedAt,
     workerId: deps.workerId,
   };
+}
+
+/** What the receiver asked for, in milliseconds; null when it asked for nothing. */
+export function retryAfterOf({ response, finishedAt }: AttemptResult): number | null {
+  const value = response?.headers.find(([name]) => name.toLowerCase() === 'retry-after')?.[1];
+  return parseRetryAfter(value, finishedAt);
 }
 
 /** Standard Webhooks 1.0: the id is the event's, the same in every attempt; the time is this attempt's. */

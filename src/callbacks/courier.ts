@@ -6,11 +6,13 @@ import { ClaimLoop } from '#queue/claim-loop.ts';
 import { LEASE_MS, Leases } from '#queue/leases.ts';
 import { type ClaimedDelivery, claimDeliveries, FIRST_LANE } from '#store/claim-deliveries.ts';
 import { type Database, isUnavailable } from '#store/database.ts';
-import { settleDeliveries, type Settlement } from '#store/deliveries.ts';
+import type { Settlement } from '#store/deliveries.ts';
 import { type AttemptRef, renewAttempts } from '#store/delivery-queue.ts';
+import { closeLane } from '#store/endpoint-events.ts';
 import { GroupCommit, MEASURED_GROUPS, persist } from '#store/group-commit.ts';
 import { attempt } from './attempt.ts';
 import { type Destination, openDestination } from './destination.ts';
+import { type Made, settle } from './settle.ts';
 
 export interface CourierDeps {
   readonly db: Database;
@@ -22,9 +24,15 @@ export interface CourierDeps {
   readonly pollMs: number;
   readonly schedule: readonly number[];
   readonly timeoutMs: number;
+  /** Attempts at once to an endpoint that says nothing else, in all processes together. */
+  readonly endpointConcurrency: number;
   /** Called after the commit of a delivery that is due again at that time (Unix milliseconds). */
   readonly dueAt: (at: number) => void;
+  readonly announceDeliveries: () => void;
 }
+
+/** Deliveries of an endpoint that takes nothing any more, taken out of the queue with one claim. */
+const CLOSED_AT_ONCE = 1000;
 
 interface Claimed {
   readonly delivery: ClaimedDelivery;
@@ -36,19 +44,21 @@ export class Courier {
   readonly loop: ClaimLoop<Claimed>;
   readonly #deps: CourierDeps;
   readonly #leases: Leases<AttemptRef>;
-  readonly #settlements: GroupCommit<Settlement>;
+  readonly #settlements: GroupCommit<Made>;
   readonly #shutdown = new AbortController();
   #nextLane = FIRST_LANE;
+  /** Something waits for the end of an attempt. */
+  #isLimited = false;
 
   constructor(deps: CourierDeps) {
     this.#deps = deps;
     const onError = (error: unknown) => deps.log.error({ err: error }, 'courier');
     this.#leases = new Leases<AttemptRef>((held) => this.#renew(held), onError);
-    this.#settlements = new GroupCommit<Settlement>({
+    this.#settlements = new GroupCommit<Made>({
       ...MEASURED_GROUPS,
-      commit: async (settlements) => {
-        const settled = await settleDeliveries(deps.db.sql, settlements);
-        return new Set(settlements.filter(({ delivery }) => !settled.has(delivery.id)));
+      commit: async (made) => {
+        const settled = await settle(made, deps);
+        return new Set(made.filter(({ settlement }) => !settled.has(settlement.delivery.id)));
       },
     });
     this.loop = new ClaimLoop<Claimed>({
@@ -79,13 +89,15 @@ export class Courier {
   }
 
   async #claim(limit: number): Promise<{ claimed: Claimed[]; more: boolean }> {
-    const { db, keys, workerId } = this.#deps;
-    const claim = { limit, workerId, leaseMs: LEASE_MS, afterLane: this.#nextLane, now: new Date() };
-    const { deliveries, destinations, more, nextLane } = await claimDeliveries(db.sql, claim);
+    const { db, keys, workerId, endpointConcurrency: endpointLimit } = this.#deps;
+    const claim = { limit, workerId, leaseMs: LEASE_MS, afterLane: this.#nextLane, now: new Date(), endpointLimit };
+    const { deliveries, destinations, more, isLimited, closed, nextLane } = await claimDeliveries(db.sql, claim);
     this.#nextLane = nextLane;
+    this.#isLimited = isLimited;
+    for (const lane of closed) await closeLane(db.sql, lane, { limit: CLOSED_AT_ONCE, now: new Date() });
     const opened = new Map(destinations.map((sealed) => [sealed.endpointId, openDestination(sealed, keys)]));
     const claimed = deliveries.map((delivery) => ({ delivery, destination: opened.get(delivery.endpointId)! }));
-    return { claimed, more };
+    return { claimed, more: more || closed.length > 0 };
   }
 
   async #work({ delivery, destination }: Claimed): Promise<void> {
@@ -94,12 +106,14 @@ export class Courier {
     this.#leases.hold(held);
     try {
       const settlement = await attempt(delivery, destination, this.#deps);
-      const isOurs = await persist(() => this.#settlements.add(settlement), isUnavailable, this.#shutdown.signal);
+      const made = { settlement, health: destination.health };
+      const isOurs = await persist(() => this.#settlements.add(made), isUnavailable, this.#shutdown.signal);
       const { nextAttemptAt } = settlement.verdict;
       if (isOurs && nextAttemptAt !== null) this.#deps.dueAt(nextAttemptAt.getTime());
       this.#log(settlement, isOurs);
     } finally {
       this.#leases.drop(held);
+      if (this.#isLimited) this.loop.wake();
     }
   }
 

@@ -1,27 +1,48 @@
 import type { KeyObject } from 'node:crypto';
+import type { Health } from '#domain/circuit.ts';
+import type { DeliveryOrder } from '#domain/endpoint-policy.ts';
 import { openSecret } from '#domain/endpoint.ts';
 import type { EndpointId, SecretId } from '#domain/ids.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import type { SealedDestination } from '#store/claim-deliveries.ts';
 
-/** Where a delivery goes and what signs it. */
+/** Where a delivery goes and how, and what signs it. What the endpoint leaves to the configuration is undefined. */
 export interface Destination {
   readonly endpointId: EndpointId;
   readonly url: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly timeoutMs?: number;
+  readonly schedule?: readonly number[];
+  readonly ordering: DeliveryOrder;
+  /** As the claim found it. */
+  readonly health: Health;
   /** Newest first; undefined when a secret cannot be opened: nothing may be sent unsigned. */
   readonly signers: ReadonlyArray<{ readonly id: SecretId; readonly key: KeyObject }> | undefined;
 }
 
 /** Opens an endpoint's secrets, once for all of its deliveries in a claim. */
 export function openDestination(sealed: SealedDestination, keys: readonly SecretKey[]): Destination {
-  const { endpointId, url, secrets } = sealed;
+  const { endpointId, url, headers, timeoutMs, retrySchedule, ordering, health } = sealed;
+  return {
+    endpointId,
+    url,
+    headers,
+    ...(timeoutMs !== null && { timeoutMs }),
+    ...(retrySchedule !== null && { schedule: retrySchedule }),
+    ordering,
+    health,
+    signers: openSigners(sealed, keys),
+  };
+}
+
+function openSigners(sealed: SealedDestination, keys: readonly SecretKey[]): Destination['signers'] {
   try {
-    const signers = secrets.map(({ id, keyId, ciphertext }) => ({
+    const signers = sealed.secrets.map(({ id, keyId, ciphertext }) => ({
       id,
       key: openSecret(keys, sealed, { id, keyId, ciphertext: Buffer.from(ciphertext, 'base64') }),
     }));
-    return { endpointId, url, signers: signers.length > 0 ? signers : undefined };
+    return signers.length > 0 ? signers : undefined;
   } catch {
-    return { endpointId, url, signers: undefined };
+    return undefined;
   }
 }

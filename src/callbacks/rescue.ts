@@ -55,6 +55,7 @@ function interrupted(lapsed: LapsedAttempt, schedule: readonly number[], now: Da
       startedAt: lapsed.startedAt,
     },
     verdict: judgeInterrupted(number < schedule.length, now),
+    keepsPlace: false,
     settledAt: now,
     workerId: lapsed.workerId,
   };

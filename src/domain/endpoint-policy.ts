@@ -18,6 +18,7 @@ export type DeliveryOrder = (typeof DELIVERY_ORDERS)[number];
 
 /** What an endpoint can subscribe to: these, `job.*` and the like, or `*`. */
 export const SUBSCRIBABLE_EVENT_TYPES = [...FINAL_JOB_EVENT_TYPES, ...ENDPOINT_EVENT_TYPES] as const;
+export type SubscribableEventType = (typeof SUBSCRIBABLE_EVENT_TYPES)[number];
 
 /** Every event type and every wildcard over a family of them. */
 export const EVENT_FILTERS: readonly string[] = [

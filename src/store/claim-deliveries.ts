@@ -1,16 +1,20 @@
+import type { ATTEMPT_TRIGGERS } from '#domain/attempt.ts';
+import type { Health } from '#domain/circuit.ts';
+import type { DeliveryOrder, SubscribableEventType } from '#domain/endpoint-policy.ts';
 import {
   type AccountId,
   type AttemptId,
-  newId,
   type DeliveryId,
   type EndpointId,
   type EventId,
   type JobId,
+  newId,
   type SecretId,
   type WorkerId,
 } from '#domain/ids.ts';
-import type { FinalJobEventType } from '#domain/job.ts';
+import type { SignatureScheme } from '#domain/signature.ts';
 import type { Connection } from './database.ts';
+import type { EndpointRef } from './endpoint-health.ts';
 
 export interface DeliveryClaim {
   /** Attempts at most. */
@@ -20,6 +24,8 @@ export interface DeliveryClaim {
   /** Lanes are looked at after this one, and around: `nextLane` of the claim before, or `FIRST_LANE`. */
   readonly afterLane: Lane;
   readonly now: Date;
+  /** Attempts at once to an endpoint whose row says nothing, in all processes together. */
+  readonly endpointLimit: number;
 }
 
 /** What waits for one endpoint. */
@@ -35,31 +41,43 @@ export interface ClaimedDelivery {
   readonly accountId: AccountId;
   readonly id: DeliveryId;
   readonly eventId: EventId;
-  readonly eventType: FinalJobEventType;
-  readonly jobId: JobId;
+  readonly eventType: SubscribableEventType;
+  /** Null for what is no job's event. */
+  readonly jobId: JobId | null;
   readonly endpointId: EndpointId;
   /** Of the attempt that is to be made: the fence. */
   readonly attemptId: AttemptId;
-  /** Attempts recorded so far. */
+  /** Attempts recorded so far; and when its schedule began, null for once and no more. */
   readonly attemptCount: number;
+  readonly scheduleFrom: number | null;
+  readonly trigger: (typeof ATTEMPT_TRIGGERS)[number];
   readonly body: Uint8Array;
 }
 
-/** Where a lane's deliveries go, and the sealed secrets that sign now, newest first. */
+/** Where a lane's deliveries go and how, as the endpoint's row has it now. */
 export interface SealedDestination {
   readonly accountId: AccountId;
   readonly endpointId: EndpointId;
   readonly url: string;
-  /** The ciphertext in base64. */
-  readonly secrets: ReadonlyArray<{ id: SecretId; keyId: string; ciphertext: string }>;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly timeoutMs: number | null;
+  readonly retrySchedule: readonly number[] | null;
+  readonly ordering: DeliveryOrder;
+  readonly health: Health;
+  /** The sealed secrets that sign now, newest first; the ciphertext in base64. */
+  readonly secrets: ReadonlyArray<{ id: SecretId; scheme: SignatureScheme; keyId: string; ciphertext: string }>;
 }
 
 export interface ClaimedDeliveries {
   readonly deliveries: readonly ClaimedDelivery[];
   /** Each endpoint once, however many deliveries go there; read with every claim, so that no cache can be stale. */
   readonly destinations: readonly SealedDestination[];
-  /** True when more may be due. */
+  /** True when more may be due that could be sent now. */
   readonly more: boolean;
+  /** True when some waits for the end of what is under way: an endpoint has as much as it may. */
+  readonly isLimited: boolean;
+  /** Endpoints that take nothing any more, though something is due to them. */
+  readonly closed: readonly EndpointRef[];
   readonly nextLane: Lane;
 }
 
@@ -73,12 +91,16 @@ const BASE_32 = '0123456789abcdefghjkmnpqrstvwxyz';
  * Takes deliveries that are due, with all that is needed to send them, in one statement.
  *
  * Fair by endpoint, as claims of runs are by account: an endpoint with few attempts under way comes before one with many,
- * and what there is to take is shared among those that wait. `delivery_queue_ready` serves it: one probe for each endpoint
- * with something due (never more than MAX_LANES), then the front of each lane. SKIP LOCKED leaves to another claim what
- * it is taking.
+ * and what there is to take is shared among those that wait and may have more. `delivery_queue_ready` serves it: one probe
+ * for each endpoint with something due (never more than MAX_LANES), then the front of each lane. SKIP LOCKED leaves to
+ * another claim what it is taking.
+ *
+ * Limits are counted from the leased rows. Where a limit must hold to the letter (order, rate, a circuit that is being
+ * tried), claims of that endpoint go one after the other: each moves `endpoint_lanes.claims` on, and one that began before
+ * another's end finds it moved. Elsewhere two processes that claim at once may exceed it for a moment.
  */
 export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Promise<ClaimedDeliveries> {
-  const { workerId, leaseMs, afterLane: after, now } = claim;
+  const { workerId, leaseMs, afterLane: after, now, endpointLimit } = claim;
   const limit = Math.min(claim.limit, MAX_ATTEMPTS);
   // The ids of one claim share their time and most of their random bits; the last two digits count (RFC 9562, 6.2).
   const ids = newId('att', now.getTime()).slice('att_'.length, -2);
@@ -103,22 +125,61 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
     ), under_way AS MATERIALIZED (
       SELECT account_id, endpoint_id, count(*)::int AS attempts FROM ringback.delivery_queue
       WHERE state = 'leased' GROUP BY account_id, endpoint_id
+    ), candidate AS MATERIALIZED (
+      SELECT walk.account_id, walk.endpoint_id, walk.number, coalesce(under_way.attempts, 0) AS attempts, lane.claims,
+        to_json(health) AS health, to_json(endpoint) AS endpoint, endpoint.rate_per_second,
+        endpoint.deleted_at IS NOT NULL OR endpoint.status = 'disabled' AS is_closed,
+        endpoint.ordering = 'endpoint' OR endpoint.rate_per_second IS NOT NULL OR health.allowance IS NOT NULL AS is_strict,
+        CASE WHEN endpoint.status <> 'enabled' OR endpoint.deleted_at IS NOT NULL OR health.resume_at > now()
+          OR lane.blocked_until > now() THEN 0
+        ELSE least(
+          -- At its rate, a second's worth at once, or one.
+          CASE WHEN endpoint.rate_per_second IS NOT NULL THEN floor(endpoint.rate_per_second * extract(epoch FROM
+            greatest(1, 1 / endpoint.rate_per_second) * interval '1 s' + now() - greatest(lane.paid_until, now())) + 1e-6)::int END,
+          CASE WHEN endpoint.ordering = 'endpoint' THEN 1
+            ELSE least(coalesce(endpoint.concurrency, ${endpointLimit}::int), health.allowance) END
+            - coalesce(under_way.attempts, 0)) END AS room
+      FROM walk
+      CROSS JOIN LATERAL (SELECT * FROM ringback.endpoints AS endpoint
+        WHERE endpoint.account_id = walk.account_id AND endpoint.id = walk.endpoint_id LIMIT 1) AS endpoint -- ONE_BY_ONE
+      CROSS JOIN LATERAL (SELECT * FROM ringback.endpoint_health AS health
+        WHERE health.account_id = walk.account_id AND health.endpoint_id = walk.endpoint_id LIMIT 1) AS health
+      CROSS JOIN LATERAL (SELECT * FROM ringback.endpoint_lanes AS lane
+        WHERE lane.account_id = walk.account_id AND lane.endpoint_id = walk.endpoint_id LIMIT 1) AS lane
+      LEFT JOIN under_way ON under_way.account_id = walk.account_id AND under_way.endpoint_id = walk.endpoint_id
+      WHERE number > 0
+    ), gate AS MATERIALIZED (
+      SELECT lane.account_id, lane.endpoint_id FROM candidate
+      JOIN ringback.endpoint_lanes AS lane
+        ON lane.account_id = candidate.account_id AND lane.endpoint_id = candidate.endpoint_id
+      WHERE is_strict AND room > 0 AND lane.claims = candidate.claims
+      FOR UPDATE OF lane SKIP LOCKED
     ), share AS (
-      SELECT account_id, endpoint_id, number AS lane, ${limit}::int / lanes + (rank <= ${limit}::int % lanes)::int AS places
+      SELECT account_id, endpoint_id, number AS lane, room,
+        least(${limit}::int / lanes + (rank <= ${limit}::int % lanes)::int, room) AS places
       FROM (
-        SELECT walk.*, count(*) OVER ()::int AS lanes,
-          row_number() OVER (ORDER BY coalesce(attempts, 0), number) AS rank
-        FROM walk LEFT JOIN under_way USING (account_id, endpoint_id)
-        WHERE number > 0) AS ranked
+        SELECT candidate.*, count(*) OVER ()::int AS lanes, row_number() OVER (ORDER BY attempts, number) AS rank
+        FROM candidate
+        WHERE room > 0 AND (NOT is_strict OR EXISTS (
+          SELECT FROM gate WHERE gate.account_id = candidate.account_id AND gate.endpoint_id = candidate.endpoint_id))
+      ) AS ranked
     ), picked AS MATERIALIZED (
-      SELECT item.account_id, item.delivery_id, share.lane, (row_number() OVER ())::int AS number,
+      SELECT item.account_id, item.delivery_id, share.endpoint_id, share.lane, (row_number() OVER ())::int AS number,
         row_number() OVER (PARTITION BY share.lane) = 1 AS first_of_lane
       FROM share CROSS JOIN LATERAL (
         SELECT account_id, delivery_id FROM ringback.delivery_queue AS item
         WHERE state = 'ready' AND item.account_id = share.account_id AND item.endpoint_id = share.endpoint_id
-        ORDER BY due_at, delivery_id
+        ORDER BY position
         LIMIT share.places
         FOR UPDATE SKIP LOCKED) AS item
+    ), passed AS (
+      UPDATE ringback.endpoint_lanes AS lane SET
+        claims = lane.claims + 1,
+        paid_until = CASE WHEN rate_per_second IS NOT NULL
+          THEN greatest(lane.paid_until, now()) + taken / rate_per_second * interval '1 s' END
+      FROM (SELECT account_id, endpoint_id, count(*) AS taken FROM picked GROUP BY account_id, endpoint_id) AS claimed
+      JOIN candidate USING (account_id, endpoint_id)
+      WHERE is_strict AND lane.account_id = claimed.account_id AND lane.endpoint_id = claimed.endpoint_id
     ), leased AS (
       UPDATE ringback.delivery_queue AS item SET
         state = 'leased',
@@ -129,24 +190,27 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
       FROM picked
       WHERE item.account_id = picked.account_id AND item.delivery_id = picked.delivery_id
       RETURNING item.account_id, item.delivery_id, item.endpoint_id, item.event_id, item.event_created_at, item.attempt_id,
-        picked.lane, picked.first_of_lane
+        item.trigger, picked.lane, picked.first_of_lane
     )
     SELECT
       leased.account_id AS "accountId", leased.delivery_id AS id, leased.event_id AS "eventId",
       delivery.event_type AS "eventType", delivery.job_id AS "jobId", leased.endpoint_id AS "endpointId",
-      leased.attempt_id AS "attemptId", delivery.attempt_count AS "attemptCount", event.body, leased.lane,
+      leased.attempt_id AS "attemptId", leased.trigger, delivery.attempt_count AS "attemptCount",
+      delivery.schedule_from AS "scheduleFrom", event.body, leased.lane,
+      CASE WHEN first_of_lane THEN (SELECT endpoint FROM candidate WHERE number = leased.lane) END AS endpoint,
+      CASE WHEN first_of_lane THEN (SELECT health FROM candidate WHERE number = leased.lane) END AS health,
       CASE WHEN first_of_lane THEN (
-        SELECT json_build_object('url', endpoint.url, 'secrets', (
-          SELECT coalesce(json_agg(json_build_object(
-            'id', secret.id, 'keyId', secret.key_id, 'ciphertext', encode(secret.ciphertext, 'base64'))
-            ORDER BY secret.id DESC), '[]')
-          FROM ringback.endpoint_secrets AS secret
-          WHERE secret.account_id = endpoint.account_id AND secret.endpoint_id = endpoint.id
-            AND (secret.expires_at IS NULL OR secret.expires_at > ${now})))
-        FROM ringback.endpoints AS endpoint
-        WHERE endpoint.account_id = leased.account_id AND endpoint.id = leased.endpoint_id) END AS destination,
+        SELECT coalesce(json_agg(json_build_object('id', secret.id, 'scheme', secret.scheme, 'keyId', secret.key_id,
+          'ciphertext', encode(secret.ciphertext, 'base64')) ORDER BY secret.id DESC), '[]')
+        FROM ringback.endpoint_secrets AS secret
+        WHERE secret.account_id = leased.account_id AND secret.endpoint_id = leased.endpoint_id
+          AND (secret.expires_at IS NULL OR secret.expires_at > ${now})) END AS secrets,
       looked.*
-    FROM (SELECT max(number) AS lanes FROM walk) AS looked
+    FROM (
+      SELECT max(number) AS lanes, bool_or(wrapped) AS wrapped, max(ARRAY[account_id, endpoint_id]) FILTER (WHERE NOT wrapped) AS last,
+        (SELECT json_agg(json_build_object('accountId', account_id, 'endpointId', endpoint_id)) FROM candidate WHERE is_closed) AS closed,
+        coalesce((SELECT bool_or(room <= 0 AND attempts > 0 OR room BETWEEN 1 AND ${limit}) FROM candidate), false) AS "isLimited"
+      FROM walk) AS looked
     LEFT JOIN (leased
       CROSS JOIN LATERAL (
         SELECT * FROM ringback.deliveries AS delivery
@@ -162,21 +226,83 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
 type Row = (
   | (ClaimedDelivery & {
       readonly lane: number;
-      readonly destination: Pick<SealedDestination, 'url' | 'secrets'> | null;
+      /** These three with the first of a lane only. */
+      readonly endpoint: EndpointRow | null;
+      readonly health: HealthRow | null;
+      readonly secrets: SealedDestination['secrets'] | null;
     })
   | { readonly lane: null }
-) & { readonly lanes: number };
+) & {
+  readonly lanes: number;
+  readonly wrapped: boolean;
+  readonly last: readonly [accountId: string, endpointId: string];
+  readonly closed: readonly EndpointRef[] | null;
+  readonly isLimited: boolean;
+};
+
+/** As PostgreSQL writes rows as JSON. */
+interface EndpointRow {
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly timeout_ms: number | null;
+  readonly retry_schedule: readonly number[] | null;
+  readonly ordering: DeliveryOrder;
+}
+interface HealthRow {
+  readonly circuit: Health['circuit'];
+  readonly resume_at: string | null;
+  readonly allowance: number | null;
+  readonly level: number;
+  readonly consecutive_failures: number;
+  readonly failing_since: string | null;
+  readonly last_success_at: string | null;
+  readonly last_failure_at: string | null;
+}
 
 function answer(rows: readonly Row[], limit: number): ClaimedDeliveries {
+  const [{ lanes, wrapped, last, closed, isLimited }] = rows as [Row];
   const deliveries: ClaimedDelivery[] = [];
   const destinations: SealedDestination[] = [];
-  let [last, nextLane] = [0, FIRST_LANE];
+  let [latest, nextLane] = [0, FIRST_LANE];
   for (const row of rows) {
     if (row.lane === null) continue;
     deliveries.push(row);
-    const { accountId, endpointId, destination } = row;
-    if (destination !== null) destinations.push({ accountId, endpointId, ...destination });
-    if (row.lane > last) [last, nextLane] = [row.lane, { accountId, endpointId }];
+    const { accountId, endpointId, endpoint, health, secrets } = row;
+    if (endpoint !== null) destinations.push(toDestination({ accountId, endpointId }, endpoint, health!, secrets!));
+    if (row.lane > latest) [latest, nextLane] = [row.lane, { accountId, endpointId }];
   }
-  return { deliveries, destinations, more: deliveries.length >= limit || rows[0]!.lanes > 1, nextLane };
+  const seen = { deliveries, destinations, isLimited, closed: closed ?? [] };
+  if (deliveries.length > 0) return { ...seen, more: deliveries.length >= limit || lanes > 1, nextLane };
+  // None of these may have anything now: go on behind them, once around.
+  const goesOn = lanes === MAX_LANES && !wrapped;
+  return { ...seen, more: goesOn, nextLane: goesOn ? { accountId: last[0], endpointId: last[1] } : FIRST_LANE };
 }
+
+function toDestination(
+  lane: Pick<SealedDestination, 'accountId' | 'endpointId'>,
+  { url, headers, timeout_ms: timeoutMs, retry_schedule: retrySchedule, ordering }: EndpointRow,
+  health: HealthRow,
+  secrets: SealedDestination['secrets'],
+): SealedDestination {
+  return {
+    ...lane,
+    url,
+    headers,
+    timeoutMs,
+    retrySchedule,
+    ordering,
+    health: {
+      circuit: health.circuit,
+      resumeAt: toDate(health.resume_at),
+      allowance: health.allowance,
+      level: health.level,
+      consecutiveFailures: health.consecutive_failures,
+      failingSince: toDate(health.failing_since),
+      lastSuccessAt: toDate(health.last_success_at),
+      lastFailureAt: toDate(health.last_failure_at),
+    },
+    secrets,
+  };
+}
+
+const toDate = (text: string | null) => (text === null ? null : new Date(text));

@@ -28,6 +28,8 @@ export interface Settlement {
   readonly signedBy: readonly SecretId[];
   readonly result: AttemptResult | InterruptedAttempt;
   readonly verdict: DeliveryVerdict;
+  /** Due again later, it stays first in its lane: of an endpoint that keeps its order. */
+  readonly keepsPlace: boolean;
   readonly settledAt: Date;
   readonly workerId: WorkerId;
 }
@@ -71,7 +73,7 @@ export async function settleDeliveries(
         "bodyBytes" int, "signedBy" text[], outcome text, "errorCode" text, "errorDetail" text, "responseStatus" int,
         "responseHeaders" json, "responseBody" text, "responseBytes" int, "responseTruncated" boolean,
         "dnsMs" float8, "connectMs" float8, "tlsMs" float8, "firstByteMs" float8, "totalMs" float8,
-        "startedAt" timestamptz, "finishedAt" timestamptz, "nextAttemptAt" timestamptz, status text,
+        "startedAt" timestamptz, "finishedAt" timestamptz, "nextAttemptAt" timestamptz, "keepsPlace" boolean, status text,
         "settledAt" timestamptz, "workerId" text)
       WHERE "deliveryId" LIKE 'dlv\\_%' -- FEW_ROWS
     ), removed AS (
@@ -81,7 +83,8 @@ export async function settleDeliveries(
       RETURNING r.* -- so that what follows need not be joined with r again, which would compare each with each
     ), requeued AS (
       UPDATE ringback.delivery_queue AS item SET
-        state = CASE WHEN r."nextAttemptAt" <= now() THEN 'ready' ELSE 'delayed' END,
+        state = CASE WHEN r."nextAttemptAt" <= now() OR r."keepsPlace" THEN 'ready' ELSE 'delayed' END,
+        trigger = 'scheduled',
         due_at = r."nextAttemptAt",
         attempt_id = NULL, worker_id = NULL, leased_at = NULL, lease_expires_at = NULL
       FROM r

@@ -1,36 +1,80 @@
-import { and, asc, eq, gt } from 'drizzle-orm';
+import type { Health } from '#domain/circuit.ts';
 import type { AccountId, EndpointId, SecretId } from '#domain/ids.ts';
 import type { SealedSecret } from '#domain/secret-box.ts';
 import { type Connection, type Database, transaction } from './database.ts';
-import { endpoints } from './schema/callbacks.ts';
+import type { endpoints } from './schema/callbacks.ts';
 
-export type EndpointRecord = Readonly<typeof endpoints.$inferSelect>;
+export type EndpointRow = Readonly<typeof endpoints.$inferSelect>;
 
-export async function findEndpoint(
-  { orm }: Database,
-  accountId: AccountId,
-  key: { id: EndpointId } | { url: string },
-): Promise<EndpointRecord | undefined> {
-  const wanted = 'id' in key ? eq(endpoints.id, key.id) : eq(endpoints.url, key.url);
-  const rows = await orm
-    .select()
-    .from(endpoints)
-    .where(and(eq(endpoints.accountId, accountId), wanted));
-  return rows[0];
+/** An endpoint as it is now. */
+export interface EndpointRecord extends Omit<EndpointRow, 'deletedAt'> {
+  readonly health: Health;
+  /** Deliveries that are queued. */
+  readonly backlog: number;
 }
 
-/** Oldest first; `after` is the last id of the page before. Served by `endpoints_pkey`. */
-export async function listEndpoints(
-  { orm }: Database,
+/** What its owner may change. */
+export type EndpointChanges = Partial<
+  Pick<
+    EndpointRow,
+    | 'url'
+    | 'description'
+    | 'metadata'
+    | 'eventTypes'
+    | 'headers'
+    | 'timeoutMs'
+    | 'concurrency'
+    | 'ratePerSecond'
+    | 'retrySchedule'
+    | 'ordering'
+  >
+>;
+
+/** Counted no further: enough to see that much waits. */
+const MOST_BACKLOG = 10_000;
+
+/** Those of the account with these ids, or oldest first from one on. Deleted ones are not there. Served by `endpoints_pkey`. */
+export async function readEndpoints(
+  { sql }: Database,
   accountId: AccountId,
-  page: { after: EndpointId | undefined; limit: number },
+  { id, after, limit }: { id?: EndpointId; after?: EndpointId; limit: number },
 ): Promise<EndpointRecord[]> {
-  return orm
-    .select()
-    .from(endpoints)
-    .where(and(eq(endpoints.accountId, accountId), page.after === undefined ? undefined : gt(endpoints.id, page.after)))
-    .orderBy(asc(endpoints.id))
-    .limit(page.limit);
+  return sql<EndpointRecord[]>`
+    SELECT endpoint.account_id AS "accountId", endpoint.id, url, description, metadata, event_types AS "eventTypes", headers,
+      timeout_ms AS "timeoutMs", concurrency, rate_per_second AS "ratePerSecond",
+      to_json(retry_schedule) AS "retrySchedule", ordering, status, disabled_reason AS "disabledReason",
+      created_at AS "createdAt", updated_at AS "updatedAt", health.health, waiting.backlog
+    FROM ringback.endpoints AS endpoint
+    CROSS JOIN LATERAL (
+      SELECT json_build_object('circuit', circuit, 'resumeAt', resume_at, 'allowance', allowance, 'level', level,
+        'consecutiveFailures', consecutive_failures, 'failingSince', failing_since, 'lastSuccessAt', last_success_at,
+        'lastFailureAt', last_failure_at) AS health
+      FROM ringback.endpoint_health AS health
+      WHERE health.account_id = endpoint.account_id AND health.endpoint_id = endpoint.id LIMIT 1) AS health
+    CROSS JOIN LATERAL (
+      SELECT count(*)::int AS backlog FROM (
+        SELECT FROM ringback.delivery_queue AS item
+        WHERE item.state = 'ready' AND item.account_id = endpoint.account_id AND item.endpoint_id = endpoint.id
+        LIMIT ${MOST_BACKLOG}) AS some) AS waiting
+    WHERE endpoint.account_id = ${accountId} AND endpoint.deleted_at IS NULL
+      AND endpoint.id > ${after ?? ''} AND (${id ?? null}::text IS NULL OR endpoint.id = ${id ?? null})
+    ORDER BY endpoint.id LIMIT ${limit}`;
+}
+
+export async function findEndpoint(
+  { sql }: Database,
+  accountId: AccountId,
+  key: { id: EndpointId } | { url: string },
+): Promise<{ readonly id: EndpointId; readonly url: string } | undefined> {
+  const [found] =
+    'id' in key
+      ? await sql<{ id: EndpointId; url: string }[]>`
+          SELECT id, url FROM ringback.endpoints
+          WHERE account_id = ${accountId} AND id = ${key.id} AND deleted_at IS NULL`
+      : await sql<{ id: EndpointId; url: string }[]>`
+          SELECT id, url FROM ringback.endpoints
+          WHERE account_id = ${accountId} AND url = ${key.url} AND deleted_at IS NULL`;
+  return found;
 }
 
 export interface NewSecret extends SealedSecret {
@@ -50,15 +94,101 @@ export async function ensureEndpoint(
     WITH endpoint AS (
       INSERT INTO ringback.endpoints (account_id, id, url, created_at, updated_at)
       VALUES (${accountId}, ${id}, ${url}, ${now}, ${now})
-      ON CONFLICT (account_id, url) DO NOTHING
+      ON CONFLICT (account_id, url) WHERE deleted_at IS NULL DO NOTHING
       RETURNING account_id, id
+    ), lane AS (
+      INSERT INTO ringback.endpoint_lanes (account_id, endpoint_id) SELECT account_id, id FROM endpoint
+    ), health AS (
+      INSERT INTO ringback.endpoint_health (account_id, endpoint_id) SELECT account_id, id FROM endpoint
     )
     INSERT INTO ringback.endpoint_secrets (account_id, id, endpoint_id, key_id, ciphertext, created_at)
     SELECT account_id, ${secret.id}, id, ${secret.keyId}, ${secret.ciphertext}, ${now} FROM endpoint`;
   if (inserted.count === 1) return { id, created: true };
   const [found] = await sql<[{ id: EndpointId }]>`
-    SELECT id FROM ringback.endpoints WHERE account_id = ${accountId} AND url = ${url}`;
+    SELECT id FROM ringback.endpoints WHERE account_id = ${accountId} AND url = ${url} AND deleted_at IS NULL`;
   return { id: found.id, created: false };
+}
+
+/** Changes what is given. False when there is no such endpoint. Throws a unique violation when another one has that URL. */
+export async function changeEndpoint(
+  sql: Connection,
+  { accountId, id }: { accountId: AccountId; id: EndpointId },
+  changes: EndpointChanges,
+  now: Date,
+): Promise<boolean> {
+  const changed = await sql`
+    UPDATE ringback.endpoints AS endpoint SET (
+      url, description, metadata, event_types, headers, timeout_ms, concurrency, rate_per_second, retry_schedule, ordering,
+      updated_at) = (
+      SELECT url, description, metadata, event_types, headers, timeout_ms, concurrency, rate_per_second, retry_schedule,
+        ordering, ${now}
+      FROM jsonb_populate_record(endpoint, ${JSON.stringify(toColumns(changes))}::text::jsonb))
+    WHERE account_id = ${accountId} AND id = ${id} AND deleted_at IS NULL`;
+  return changed.count === 1;
+}
+
+function toColumns(changes: EndpointChanges): Record<string, unknown> {
+  return {
+    url: changes.url,
+    description: changes.description,
+    metadata: changes.metadata,
+    event_types: changes.eventTypes,
+    headers: changes.headers,
+    timeout_ms: changes.timeoutMs,
+    concurrency: changes.concurrency,
+    rate_per_second: changes.ratePerSecond,
+    retry_schedule: changes.retrySchedule,
+    ordering: changes.ordering,
+  };
+}
+
+/** Pauses an enabled endpoint. False when there is none to pause. */
+export async function pauseEndpoint(
+  sql: Connection,
+  { accountId, id }: { accountId: AccountId; id: EndpointId },
+  now: Date,
+): Promise<boolean> {
+  const paused = await sql`
+    UPDATE ringback.endpoints SET status = 'paused', updated_at = ${now}
+    WHERE account_id = ${accountId} AND id = ${id} AND status = 'enabled' AND deleted_at IS NULL`;
+  return paused.count === 1;
+}
+
+/** Takes up a paused or disabled endpoint, as if nothing had ever failed. False when it was enabled. */
+export async function enableEndpoint(
+  sql: Connection,
+  { accountId, id }: { accountId: AccountId; id: EndpointId },
+  now: Date,
+): Promise<boolean> {
+  const enabled = await sql`
+    WITH endpoint AS (
+      UPDATE ringback.endpoints SET status = 'enabled', disabled_reason = NULL, updated_at = ${now}
+      WHERE account_id = ${accountId} AND id = ${id} AND status <> 'enabled' AND deleted_at IS NULL
+      RETURNING account_id, id
+    )
+    UPDATE ringback.endpoint_health AS health SET
+      circuit = 'closed', resume_at = NULL, allowance = NULL, level = 0, consecutive_failures = 0, failing_since = NULL
+    FROM endpoint WHERE health.account_id = endpoint.account_id AND health.endpoint_id = endpoint.id`;
+  return enabled.count === 1;
+}
+
+/** Its row stays for the record; its URL is free again, and its secrets sign no more. False when there is none. */
+export async function deleteEndpoint(
+  sql: Connection,
+  { accountId, id }: { accountId: AccountId; id: EndpointId },
+  now: Date,
+): Promise<boolean> {
+  const deleted = await sql`
+    WITH endpoint AS (
+      UPDATE ringback.endpoints SET deleted_at = ${now}, updated_at = ${now}
+      WHERE account_id = ${accountId} AND id = ${id} AND deleted_at IS NULL
+      RETURNING account_id, id
+    ), secret AS (
+      UPDATE ringback.endpoint_secrets AS secret SET expires_at = least(expires_at, ${now}) FROM endpoint
+      WHERE secret.endpoint_id = endpoint.id AND secret.account_id = endpoint.account_id
+    )
+    SELECT FROM endpoint`;
+  return deleted.count === 1;
 }
 
 /** Adds a secret and sets the end of those that signed until now: both sign until `graceEndsAt`. */

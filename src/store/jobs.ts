@@ -146,12 +146,13 @@ export interface StoredResult {
 }
 
 /**
- * Ends runs, or jobs that wait: queues, job, run, event and delivery in one statement. Answers the jobs it ended. The fence
+ * Ends runs, or jobs that wait: queues, job, run, event and delivery in one statement. Answers the jobs it ended, and whether somebody
+ * is to be told. The fence
  * is the queue's row: a run that is no longer the job's own (its lease ran out, another worker took over) finds none and is
  * not among the answer. Nor is one that was called off and would be run again: whoever ends it looks at it anew. The queue's
  * row is locked before the job's, here as in a claim, so that the two cannot deadlock.
  */
-export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise<ReadonlySet<JobId>> {
+export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise<ReadonlyMap<JobId, boolean>> {
   const rows = ends.map(({ outputText, event, delivery, result, ran: _ran, ...end }) => {
     const flat = {
       ...end,
@@ -167,7 +168,7 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
     };
     return `${toCleanJson(flat).slice(0, -1)},"output":${outputText ?? 'null'},"inline":${outputText !== null}}`;
   });
-  const ended = await sql<{ id: JobId }[]>`
+  const ended = await sql<{ id: JobId; isToTell: boolean }[]>`
     WITH r AS MATERIALIZED (
       SELECT * FROM json_to_recordset(${`[${rows.join(',')}]`}::text::json) AS r (
         "accountId" text, "jobId" text, "runId" text, sequence int, pool text, "runStatus" text, "runError" json, "jobStatus" text,
@@ -211,7 +212,7 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
         finished_at = CASE WHEN r."jobStatus" <> 'in_progress' THEN r."endedAt" END
       FROM (SELECT * FROM removed UNION ALL SELECT * FROM requeued) AS r
       WHERE job.account_id = r."accountId" AND job.id = r."jobId" AND job.status IN ('queued', 'in_progress')
-      RETURNING job.account_id, job.id, job.sequence AS event_sequence, job.run_count, job.run_started_at, job.worker_id,
+      RETURNING job.account_id, job.id, job.status, job.sequence AS event_sequence, job.run_count, job.run_started_at, job.worker_id,
         r.*
     ), run AS (
       INSERT INTO ringback.job_runs (account_id, id, job_id, number, status, worker_id, error, started_at, finished_at)
@@ -220,21 +221,38 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
     ), event AS (
       INSERT INTO ringback.events (account_id, id, type, job_id, sequence, body, created_at)
       SELECT account_id, "eventId", "eventType", id, event_sequence, convert_to("eventBody", 'UTF8'), "endedAt" FROM ended
+    ), target AS (
+      -- The one that the job named, and those of its account that want to hear of such events: each once.
+      SELECT ended.*, "deliveryId" AS delivery_id, endpoint.id AS endpoint_id, endpoint.status AS endpoint_status,
+        endpoint.deleted_at
+      FROM ended CROSS JOIN LATERAL (
+        SELECT * FROM ringback.endpoints WHERE account_id = ended.account_id AND id = "endpointId" LIMIT 1) AS endpoint
+      UNION ALL
+      SELECT ended.*, 'dlv_' || substr("eventId", 5, 22)
+          || lpad(to_hex(row_number() OVER (PARTITION BY "eventId" ORDER BY endpoint.id)), 4, '0'),
+        endpoint.id, endpoint.status, endpoint.deleted_at
+      FROM ended JOIN ringback.endpoints AS endpoint
+        ON endpoint.account_id || '' = ended.account_id AND event_types <> '{}' AND endpoint.deleted_at IS NULL
+        AND event_types && ARRAY['*', 'job.*', "eventType"] AND endpoint.id IS DISTINCT FROM "endpointId"
+      WHERE ended.status <> 'in_progress'
     ), delivery AS (
       INSERT INTO ringback.deliveries (
         account_id, id, event_id, event_type, job_id, endpoint_id, status, attempt_count, next_attempt_at,
-        created_at, updated_at)
-      SELECT account_id, "deliveryId", "eventId", "eventType", id, "endpointId", 'pending', 0, "endedAt",
-        "endedAt", "endedAt"
-      FROM ended WHERE "deliveryId" IS NOT NULL
+        created_at, updated_at, finished_at)
+      SELECT account_id, delivery_id, "eventId", "eventType", id, endpoint_id,
+        CASE WHEN deleted_at IS NOT NULL THEN 'discarded' WHEN endpoint_status = 'disabled' THEN 'held' ELSE 'pending' END,
+        0, CASE WHEN deleted_at IS NULL AND endpoint_status <> 'disabled' THEN "endedAt" END,
+        "endedAt", "endedAt", CASE WHEN deleted_at IS NOT NULL THEN "endedAt" END
+      FROM target
+      RETURNING account_id, id, endpoint_id, event_id, created_at, status, position
     ), due AS (
       INSERT INTO ringback.delivery_queue (
-        account_id, delivery_id, endpoint_id, event_id, event_created_at, state, due_at)
-      SELECT account_id, "deliveryId", "endpointId", "eventId", "endedAt", 'ready', "endedAt"
-      FROM ended WHERE "deliveryId" IS NOT NULL
+        account_id, delivery_id, endpoint_id, event_id, event_created_at, position, state, due_at)
+      SELECT account_id, id, endpoint_id, event_id, created_at, position, 'ready', created_at
+      FROM delivery WHERE status = 'pending'
     )
-    SELECT id FROM ended`;
-  return new Set(ended.map(({ id }) => id));
+    SELECT id, EXISTS (SELECT FROM delivery WHERE delivery.event_id = "eventId" AND status = 'pending') AS "isToTell" FROM ended`;
+  return new Map(ended.map(({ id, isToTell }) => [id, isToTell]));
 }
 
 /** Shows progress, unless the run is no longer the job's own. Not worth a group: a handler's calls are throttled. */

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { Webhook } from 'standardwebhooks';
 import { expect, onTestFinished, test } from 'vitest';
 import { parseCidr } from '#domain/address.ts';
+import { HEALTHY } from '#domain/circuit.ts';
 import { newId } from '#domain/ids.ts';
 import { formatSigningSecret, newSigningKey, signingKeyOf, signV1 } from '#domain/signature.ts';
 import { createSender } from '#egress/send.ts';
@@ -49,11 +50,17 @@ async function callBack(keys: readonly Uint8Array[], body: string, times = 1): P
     endpointId,
     attemptId: newId('att', Date.now()),
     attemptCount: 0,
+    scheduleFrom: 0,
+    trigger: 'scheduled' as const,
     body: Buffer.from(body),
   };
   const deps = { sender, workerId: newId('wrk', Date.now()), schedule: [0], timeoutMs: 5000 };
   for (let time = 0; time < times; time++) {
-    const { result } = await attempt(delivery, { endpointId, url, signers }, deps);
+    const { result } = await attempt(
+      delivery,
+      { endpointId, url, headers: {}, ordering: 'job', health: HEALTHY, signers },
+      deps,
+    );
     expect(result.outcome).toBe('delivered');
   }
   await sender.close();

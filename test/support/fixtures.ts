@@ -213,7 +213,9 @@ export function finalEvent(
   return { event, delivery: to === undefined ? null : { id: newId('dlv', at.getTime()), endpointId: to.id } };
 }
 
-export type DueDelivery = Omit<ClaimedDelivery, 'attemptId' | 'attemptCount'>;
+export type DueDelivery = Omit<ClaimedDelivery, 'attemptId' | 'attemptCount' | 'scheduleFrom' | 'trigger'> & {
+  readonly jobId: JobId;
+};
 
 /** A job that succeeded, whose callback is queued and due. */
 export async function makeDelivery(db: Database, accountId: AccountId, to: MadeEndpoint): Promise<DueDelivery> {
@@ -233,17 +235,21 @@ export async function makeDelivery(db: Database, accountId: AccountId, to: MadeE
 }
 
 /** Claims the delivery, which must be the next one of an endpoint that has no attempt under way. */
-export async function claimDelivery(db: Database, due: DueDelivery, leaseMs = 15_000): Promise<ClaimedDelivery> {
+export async function claimDelivery(
+  db: Database,
+  due: DueDelivery,
+  leaseMs = 15_000,
+): Promise<ClaimedDelivery & { readonly jobId: JobId }> {
   // Lanes are looked at after this one: the endpoint's own comes first.
   const afterLane = { accountId: due.accountId, endpointId: due.endpointId.slice(0, -1) };
-  const claim = { limit: 1, workerId: WORKER, leaseMs, afterLane, now: new Date() };
+  const claim = { limit: 1, workerId: WORKER, leaseMs, afterLane, now: new Date(), endpointLimit: 10 };
   const { deliveries } = await claimDeliveries(db.sql, claim);
   if (deliveries[0]?.id !== due.id) throw new Error(`${due.id} could not be claimed`);
-  return deliveries[0];
+  return { ...deliveries[0], jobId: due.jobId };
 }
 
 /** A delivery whose attempt is under way. */
-export async function makeClaimed(db: Database): Promise<ClaimedDelivery> {
+export async function makeClaimed(db: Database): Promise<ClaimedDelivery & { readonly jobId: JobId }> {
   const { accountId } = await makeAccount(db);
   return claimDelivery(db, await makeDelivery(db, accountId, await makeEndpoint(db, accountId)));
 }
@@ -277,6 +283,7 @@ export function settlement(delivery: ClaimedDelivery, changes: Partial<Settlemen
     signedBy: [newId('sec', Date.now())],
     result,
     verdict: { status: 'delivered', nextAttemptAt: null },
+    keepsPlace: false,
     settledAt: 'finishedAt' in result ? result.finishedAt : new Date(),
     workerId: WORKER,
     ...changes,

@@ -119,6 +119,8 @@ export function startCourier(
   const worker = new Courier({
     db: database.db,
     dueAt: (at) => dueDeliveries.at(at),
+    announceDeliveries: () => worker.loop.wake(),
+    endpointConcurrency: 10,
     sender,
     keys: SECRET_KEYS,
     workerId: newId('wrk', Date.now()),

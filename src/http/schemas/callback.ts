@@ -1,6 +1,7 @@
 import { z } from '@hono/zod-openapi';
 import { ATTEMPT_OUTCOMES, ATTEMPT_TRIGGERS } from '#domain/attempt.ts';
 import { DELIVERY_STATUSES } from '#domain/delivery.ts';
+import { SUBSCRIBABLE_EVENT_TYPES } from '#domain/endpoint-policy.ts';
 import { FINAL_JOB_EVENT_TYPES } from '#domain/job.ts';
 import { jobSchema } from './job.ts';
 import { timestamp } from './common.ts';
@@ -25,8 +26,8 @@ export const deliverySchema = z
   .object({
     id: z.string(),
     event_id: z.string(),
-    event_type: z.enum(FINAL_JOB_EVENT_TYPES),
-    job_id: z.string(),
+    event_type: z.enum(SUBSCRIBABLE_EVENT_TYPES),
+    job_id: z.string().nullable(),
     endpoint_id: z.string(),
     url: z.string(),
     status: z.enum(DELIVERY_STATUSES),

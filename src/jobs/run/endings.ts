@@ -36,8 +36,7 @@ export class Endings {
   async add(end: RunEnd, pool: string | null): Promise<boolean> {
     const isOurs = await this.#group.add({ end, pool });
     if (!isOurs) return false;
-    const { announceDeliveries, announceRuns, dueAt, jobsChanged, ran } = this.#listeners;
-    if (end.delivery !== null) announceDeliveries();
+    const { announceRuns, dueAt, jobsChanged, ran } = this.#listeners;
     if (end.nextRunAt !== null) dueAt(end.nextRunAt.getTime());
     else if (end.jobStatus === 'in_progress' && pool !== null) announceRuns(pool);
     jobsChanged([end]);
@@ -50,6 +49,7 @@ export class Endings {
     // Two ends of one job, told at once from outside: only one can be written, and each must know whether it was. Alone.
     if (new Set(ends.map(({ jobId }) => jobId)).size < ends.length) throw new FenceRefused();
     const ended = await endRuns(this.#db.sql, ends);
+    if ([...ended.values()].includes(true)) this.#listeners.announceDeliveries();
     return new Set(endings.filter(({ end }) => !ended.has(end.jobId)));
   }
 }

@@ -108,21 +108,21 @@ function again(job: JobRecord, next: Date | null, context: RunEndContext): RunEn
   return { ...base(job, context), jobStatus: 'in_progress', nextRunAt: next, event };
 }
 
-/** The end of a job: its last event, the callback's bytes, rendered once for every attempt, and the duty to send them. */
+/**
+ * The end of a job: its last event, the bytes that tell of it, rendered once for every attempt and for whoever reads the
+ * feed, and the duty to bring them where the job said. Who else of the account wants them, the database knows.
+ */
 function over(job: JobRecord, status: FinalJobStatus, error: JobError | null, context: RunEndContext): RunEnd {
   const { publicUrl, now } = context;
   const type = `job.${status}` as const;
-  const end = { ...base(job, context), jobStatus: status, jobError: error };
-  const event = { id: newId('evt', now.getTime()), type };
-  if (job.callbackEndpointId === null || job.callbackEvents?.includes(type) !== true) {
-    return { ...end, event: { ...event, body: null } };
-  }
   const sequence = job.sequence + 1;
   const progress = context.progress ?? job.progress;
   const ended = { ...job, status, error, progress, sequence, updatedAt: now, finishedAt: now, nextRunAt: null };
   const body = JSON.stringify({ type, timestamp: now, sequence, data: { job: viewJob(ended, publicUrl) } });
-  const delivery = { id: newId('dlv', now.getTime()), endpointId: job.callbackEndpointId };
-  return { ...end, event: { ...event, body }, delivery };
+  const event = { id: newId('evt', now.getTime()), type, body };
+  const isTold = job.callbackEndpointId !== null && job.callbackEvents?.includes(type) === true;
+  const delivery = isTold ? { id: newId('dlv', now.getTime()), endpointId: job.callbackEndpointId! } : null;
+  return { ...base(job, context), jobStatus: status, jobError: error, event, delivery };
 }
 
 function ran({ type, runStartedAt }: JobRecord, { now }: RunEndContext): Pick<RunEnd, 'ran'> {

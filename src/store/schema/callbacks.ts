@@ -60,7 +60,10 @@ export const endpoints = ringback.table(
   (table) => [
     primaryKey({ name: 'endpoints_pkey', columns: [table.accountId, table.id] }),
     uniqueIndex('endpoints_url').on(table.accountId, table.url).where(sql.raw('deleted_at IS NULL')),
-    index('endpoints_subscribed').on(table.accountId).where(sql.raw("event_types <> '{}' AND deleted_at IS NULL")),
+    // By an expression, so that nothing else takes it for the account's endpoints, nor those for it (docs/decisions/0003).
+    index('endpoints_subscribed')
+      .on(sql.raw(`(account_id || '')`))
+      .where(sql.raw("event_types <> '{}' AND deleted_at IS NULL")),
     check('endpoints_status', oneOf('status', ENDPOINT_STATUSES)),
     check('endpoints_ordering', oneOf('ordering', DELIVERY_ORDERS)),
     check('endpoints_disabled_reason', oneOf('disabled_reason', DISABLED_REASONS)),
@@ -73,22 +76,20 @@ export const endpoints = ringback.table(
   ],
 );
 
-/**
- * How an endpoint has been doing: written with every settlement that changes it. No row: nothing has been sent yet.
- */
+/** How an endpoint has been doing. Made with it; written by settlements that change it. */
 export const endpointHealth = ringback.table(
   'endpoint_health',
   {
     accountId: idColumn<AccountId>('account_id').notNull(),
     endpointId: idColumn<EndpointId>('endpoint_id').notNull(),
-    circuit: text({ enum: CIRCUIT_STATES }).notNull(),
+    circuit: text({ enum: CIRCUIT_STATES }).notNull().default('closed'),
     /** Nothing is sent before. */
     resumeAt: moment('resume_at'),
     /** Attempts at once while it recovers; null when it has. */
     allowance: integer(),
     /** Pauses in a row: each is twice as long as the one before. */
-    level: smallint().notNull(),
-    consecutiveFailures: integer('consecutive_failures').notNull(),
+    level: smallint().notNull().default(0),
+    consecutiveFailures: integer('consecutive_failures').notNull().default(0),
     failingSince: moment('failing_since'),
     lastSuccessAt: moment('last_success_at'),
     lastFailureAt: moment('last_failure_at'),
@@ -116,6 +117,8 @@ export const endpointLanes = ringback.table(
     claims: bigint({ mode: 'number' }).notNull().default(0),
     /** When the attempts so far will have been worth their time at the endpoint's rate. */
     paidUntil: moment('paid_until'),
+    /** Of an endpoint that keeps its order: when what is first may be tried again. */
+    blockedUntil: moment('blocked_until'),
   },
   (table) => [
     primaryKey({ name: 'endpoint_lanes_pkey', columns: [table.accountId, table.endpointId] }),
@@ -173,8 +176,8 @@ export const deliveries = ringback.table(
     status: text({ enum: DELIVERY_STATUSES }).notNull(),
     /** Attempts recorded so far; a settlement must match it: the fence. */
     attemptCount: integer('attempt_count').notNull(),
-    /** Attempts that had been made when its schedule began: more than 0 once it was sent again. */
-    scheduleFrom: integer('schedule_from').notNull().default(0),
+    /** Attempts that had been made when its schedule began: more than 0 once it was sent again; null for once and no more. */
+    scheduleFrom: integer('schedule_from').default(0),
     nextAttemptAt: moment('next_attempt_at'),
     createdAt: moment('created_at').notNull(),
     updatedAt: moment('updated_at').notNull(),

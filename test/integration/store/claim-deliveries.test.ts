@@ -34,6 +34,7 @@ const claimOf = (changes: Partial<DeliveryClaim> = {}): DeliveryClaim => ({
   leaseMs: 15_000,
   afterLane: FIRST_LANE,
   now: new Date(),
+  endpointLimit: 1000,
   ...changes,
 });
 const claim = (changes: Partial<DeliveryClaim> = {}) => claimDeliveries(database.sql, claimOf(changes));

@@ -16,7 +16,7 @@ import {
 
 const database = useDatabase();
 
-const end = (...ends: RunEnd[]) => endRuns(database.sql, ends);
+const end = async (...ends: RunEnd[]) => new Set((await endRuns(database.sql, ends)).keys());
 const running = () => makeRunning(database.db);
 const jobRow = async (id: string) => (await database.sql`SELECT * FROM ringback.jobs WHERE id = ${id}`)[0]!;
 const queueRow = async (id: string) => (await database.sql`SELECT * FROM ringback.run_queue WHERE job_id = ${id}`)[0];

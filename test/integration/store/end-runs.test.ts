@@ -16,7 +16,7 @@ import {
 
 const database = useDatabase();
 
-const end = (...ends: RunEnd[]) => endRuns(database.sql, ends);
+const end = async (...ends: RunEnd[]) => new Set((await endRuns(database.sql, ends)).keys());
 const running = () => makeRunning(database.db);
 const jobRow = async (id: string) => (await database.sql`SELECT * FROM ringback.jobs WHERE id = ${id}`)[0]!;
 const queueRow = async (id: string) => (await database.sql`SELECT * FROM ringback.run_queue WHERE job_id = ${id}`)[0];
@@ -93,6 +93,8 @@ describe('a run that succeeds', () => {
         status: 'pending',
         attempt_count: 0,
         next_attempt_at: endedAt,
+        position: expect.stringMatching(/^\d+$/),
+        schedule_from: 0,
         created_at: endedAt,
         updated_at: endedAt,
         finished_at: null,

@@ -73,7 +73,14 @@ const jobsOf = (count: number, changes: Partial<NewJob> = {}) =>
 const claim = async (db: Database, limit: number): Promise<readonly ClaimedJob[]> =>
   (await claimRuns(db, runClaim({ pool: POOL, limit }))).jobs;
 const claimDue = async (db: Database, limit: number) => {
-  const wanted = { limit, workerId: WORKER, leaseMs: 15_000, afterLane: FIRST_LANE, now: new Date() };
+  const wanted = {
+    limit,
+    workerId: WORKER,
+    leaseMs: 15_000,
+    afterLane: FIRST_LANE,
+    now: new Date(),
+    endpointLimit: 1000,
+  };
   return (await claimDeliveries(db.sql, wanted)).deliveries;
 };
 const refOf = (job: ClaimedJob) => ({ accountId, jobId: job.id, runId: job.runId });

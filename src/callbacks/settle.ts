@@ -1,0 +1,109 @@
+import { type Health, healthSignOf, isHopeless, isQuiet, nextHealth, type Sign } from '#domain/circuit.ts';
+import type { DisabledReason } from '#domain/endpoint-policy.ts';
+import { type DeliveryId, type EndpointId, newId } from '#domain/ids.ts';
+import { type Database, type Transaction, transaction } from '#store/database.ts';
+import { settleDeliveries, type Settlement } from '#store/deliveries.ts';
+import { disableEndpoint, insertEndpointEvents, type NewEndpointEvent } from '#store/endpoint-events.ts';
+import { blockLanes, type EndpointHealth, lockHealth, writeHealth } from '#store/endpoint-health.ts';
+import { retryAfterOf } from './attempt.ts';
+
+/** An attempt that was made, and how its endpoint was when it was claimed. */
+export interface Made {
+  readonly settlement: Settlement;
+  readonly health: Health;
+}
+
+export interface SettleDeps {
+  readonly db: Database;
+  /** Called after the commit of a delivery that somebody else is to get. */
+  readonly announceDeliveries: () => void;
+}
+
+/**
+ * Writes attempts down: what becomes of each delivery, and what they say of their endpoints. While all goes well that is one
+ * statement; health is locked, judged and written only where an attempt changes it. Answers the deliveries it settled.
+ */
+export async function settle(made: readonly Made[], deps: SettleDeps): Promise<ReadonlySet<DeliveryId>> {
+  const settlements = made.map(({ settlement }) => settlement);
+  const telling = made.filter(({ settlement, health }) => !isQuiet(health, signOf(settlement)));
+  if (telling.length === 0) return settleDeliveries(deps.db.sql, settlements);
+  let isToTell = false;
+  const settled = await transaction(deps.db, async (tx) => {
+    const healths = await lockHealth(tx, endpointsOf(telling));
+    const done = await settleDeliveries(tx, settlements);
+    const ours = telling.map(({ settlement }) => settlement).filter(({ delivery }) => done.has(delivery.id));
+    isToTell = await judge(tx, healths, ours);
+    return done;
+  });
+  if (isToTell) deps.announceDeliveries();
+  return settled;
+}
+
+/** Answers whether somebody is to be told of what came of it. */
+async function judge(
+  tx: Transaction,
+  healths: readonly EndpointHealth[],
+  settlements: readonly Settlement[],
+): Promise<boolean> {
+  const events: NewEndpointEvent[] = settlements.filter(({ verdict }) => verdict.status === 'exhausted').map(exhausted);
+  const changed: EndpointHealth[] = [];
+  for (const health of healths) {
+    const signs = settlements.filter(({ delivery }) => delivery.endpointId === health.endpointId).map(signOf);
+    const after = signs.reduce<EndpointHealth>((known, sign) => ({ ...known, ...nextHealth(known, sign) }), health);
+    changed.push(after);
+    const reason = whyDisable(after, signs);
+    const now = signs.at(-1)?.at ?? new Date();
+    if (reason !== undefined && (await disableEndpoint(tx, health, reason, now)))
+      events.push(endpointEvent('endpoint.disabled', health, now, { reason }));
+    else if (health.circuit === 'open' && after.circuit === 'closed')
+      events.push(endpointEvent('endpoint.recovered', health, now, {}));
+  }
+  await writeHealth(tx, changed);
+  const blocked = settlements.flatMap(blockedLane);
+  if (blocked.length > 0) await blockLanes(tx, blocked);
+  return events.length > 0 && insertEndpointEvents(tx, events);
+}
+
+function whyDisable(health: Health, signs: readonly Sign[]): DisabledReason | undefined {
+  if (signs.some(({ sign }) => sign === 'gone')) return 'gone';
+  return isHopeless(health) ? 'failing' : undefined;
+}
+
+/** Of an endpoint that keeps its order: nothing overtakes what has to wait. */
+function blockedLane({ delivery, keepsPlace, verdict }: Settlement) {
+  if (!keepsPlace || verdict.nextAttemptAt === null) return [];
+  return [{ accountId: delivery.accountId, endpointId: delivery.endpointId, until: verdict.nextAttemptAt }];
+}
+
+function endpointsOf(made: readonly Made[]) {
+  const byId = new Map(made.map(({ settlement: { delivery } }) => [delivery.endpointId, delivery.accountId]));
+  return Array.from(byId, ([endpointId, accountId]) => ({ accountId, endpointId }));
+}
+
+function signOf({ result, settledAt }: Settlement): Sign {
+  const response = 'response' in result ? result.response : null;
+  const isOurs = result.errorCode === 'secret_unreadable';
+  return {
+    sign: healthSignOf(result.outcome, response?.status ?? null, isOurs),
+    at: settledAt,
+    retryAfterMs: 'response' in result ? retryAfterOf(result) : null,
+    random: Math.random(),
+  };
+}
+
+function exhausted({ delivery, number, result, settledAt }: Settlement): NewEndpointEvent {
+  const { accountId, id, endpointId, eventId, jobId } = delivery;
+  return endpointEvent('delivery.exhausted', { accountId, endpointId }, settledAt, {
+    delivery: { id, event_id: eventId, job_id: jobId, attempts: number, last_error: result.errorCode },
+  });
+}
+
+export function endpointEvent(
+  type: NewEndpointEvent['type'],
+  { accountId, endpointId }: { accountId: NewEndpointEvent['accountId']; endpointId: EndpointId },
+  createdAt: Date,
+  data: Readonly<Record<string, unknown>>,
+): NewEndpointEvent {
+  const body = JSON.stringify({ type, timestamp: createdAt, data: { endpoint: { id: endpointId }, ...data } });
+  return { accountId, id: newId('evt', createdAt.getTime()), type, body, createdAt, endpointId };
+}

@@ -1,0 +1,111 @@
+import type { DeliveryStatus } from '#domain/delivery.ts';
+import type { AccountId, DeliveryId, EndpointId } from '#domain/ids.ts';
+import type { Connection, Database } from './database.ts';
+
+/**
+ * Queues deliveries once more, whatever became of them, each with a fresh schedule or for one attempt: those that are not
+ * queued, and whose endpoint is there and takes something. Answers how many. Attempts made before stay on record and count on.
+ */
+export async function requeueDeliveries(
+  sql: Connection,
+  accountId: AccountId,
+  { ids, retry, now }: { ids: readonly DeliveryId[]; retry: boolean; now: Date },
+): Promise<number> {
+  const queued = await sql`
+    WITH delivery AS (
+      UPDATE ringback.deliveries AS delivery SET
+        status = 'pending',
+        schedule_from = CASE WHEN ${retry} THEN attempt_count END,
+        next_attempt_at = ${now},
+        updated_at = ${now},
+        finished_at = NULL
+      FROM unnest(${[...ids]}::text[]) AS given (id)
+      WHERE delivery.account_id = ${accountId} AND delivery.id = given.id AND delivery.status <> 'pending'
+        AND given.id LIKE 'dlv\\_%' -- FEW_ROWS: see database.ts
+        AND EXISTS (SELECT FROM ringback.endpoints AS endpoint
+          WHERE endpoint.account_id = delivery.account_id AND endpoint.id = delivery.endpoint_id
+            AND endpoint.deleted_at IS NULL AND endpoint.status <> 'disabled')
+      RETURNING delivery.*
+    )
+    INSERT INTO ringback.delivery_queue (
+      account_id, delivery_id, endpoint_id, event_id, event_created_at, position, trigger, state, due_at)
+    SELECT delivery.account_id, delivery.id, delivery.endpoint_id, delivery.event_id, event.created_at, position, 'manual',
+      'ready', ${now}
+    FROM delivery CROSS JOIN LATERAL (
+      SELECT created_at FROM ringback.events AS event
+      WHERE event.account_id = delivery.account_id AND event.id = delivery.event_id LIMIT 1) AS event -- ONE_BY_ONE`;
+  return queued.count;
+}
+
+export interface UnsentPage {
+  readonly endpointId: EndpointId;
+  readonly statuses: readonly DeliveryStatus[];
+  readonly eventTypes: readonly string[] | null;
+  readonly since: Date;
+  readonly until: Date;
+  readonly after: DeliveryId | '';
+  readonly limit: number;
+}
+
+/**
+ * The next deliveries of an endpoint in their order, with whether they are to be sent again: all are read, so that a page
+ * costs what it holds, however few match. Served by `deliveries_of_endpoint`.
+ */
+export async function readUnsent(
+  { sql }: Database,
+  accountId: AccountId,
+  { endpointId, statuses, eventTypes, since, until, after, limit }: UnsentPage,
+): Promise<Array<{ readonly id: DeliveryId; readonly matches: boolean }>> {
+  return sql<Array<{ id: DeliveryId; matches: boolean }>>`
+    SELECT id, account_id = ${accountId} AND status = ANY (${[...statuses]}::text[]) AND created_at >= ${since}
+      AND created_at < ${until} AND (${eventTypes === null ? null : [...eventTypes]}::text[] IS NULL
+        OR event_type = ANY (${eventTypes === null ? null : [...eventTypes]}::text[])) AS matches
+    FROM ringback.deliveries
+    WHERE endpoint_id = ${endpointId} AND id > ${after}
+    ORDER BY id LIMIT ${limit}`;
+}
+
+/** Ends what is held for an endpoint that is no more. Answers how many, of so many rows looked at. */
+export async function discardHeld(
+  sql: Connection,
+  accountId: AccountId,
+  { ids, now }: { ids: readonly DeliveryId[]; now: Date },
+): Promise<number> {
+  const discarded = await sql`
+    UPDATE ringback.deliveries SET status = 'discarded', updated_at = ${now}, finished_at = ${now}
+    WHERE account_id = ${accountId} AND id = ANY (${[...ids]}::text[]) AND status = 'held'`;
+  return discarded.count;
+}
+
+/** A delivery of the same event to another endpoint, made now; undefined when that endpoint has it already: then its id. */
+export async function copyDelivery(
+  sql: Connection,
+  accountId: AccountId,
+  copy: { of: DeliveryId; id: DeliveryId; to: EndpointId; now: Date },
+): Promise<DeliveryId | undefined> {
+  const { of, id, to, now } = copy;
+  const inserted = await sql`
+    WITH delivery AS (
+      INSERT INTO ringback.deliveries (
+        account_id, id, event_id, event_type, job_id, endpoint_id, status, attempt_count, next_attempt_at, created_at,
+        updated_at)
+      SELECT account_id, ${id}, event_id, event_type, job_id, ${to}, 'pending', 0, ${now}, ${now}, ${now}
+      FROM ringback.deliveries WHERE account_id = ${accountId} AND id = ${of}
+      ON CONFLICT (event_id, endpoint_id, account_id) DO NOTHING
+      RETURNING *
+    )
+    INSERT INTO ringback.delivery_queue (
+      account_id, delivery_id, endpoint_id, event_id, event_created_at, position, trigger, state, due_at)
+    SELECT delivery.account_id, delivery.id, delivery.endpoint_id, delivery.event_id, event.created_at, position, 'manual',
+      'ready', ${now}
+    FROM delivery CROSS JOIN LATERAL (
+      SELECT created_at FROM ringback.events AS event
+      WHERE event.account_id = delivery.account_id AND event.id = delivery.event_id LIMIT 1) AS event`;
+  if (inserted.count === 1) return id;
+  const [there] = await sql<{ id: DeliveryId }[]>`
+    SELECT there.id FROM ringback.deliveries AS given
+    JOIN ringback.deliveries AS there ON there.event_id = given.event_id AND there.endpoint_id = ${to}
+      AND there.account_id = given.account_id
+    WHERE given.account_id = ${accountId} AND given.id = ${of}`;
+  return there?.id;
+}
