@@ -1,6 +1,7 @@
 import { ApiKeys } from '#accounts/api-keys.ts';
 import { DeliveryQueries } from '#callbacks/delivery-queries.ts';
 import { Endpoints } from '#callbacks/endpoints.ts';
+import { Pings } from '#callbacks/ping.ts';
 import { createApp } from '#http/app.ts';
 import { Admission } from '#jobs/submit/admission.ts';
 import { CallbackTargets } from '#jobs/submit/callback-targets.ts';
@@ -57,7 +58,9 @@ export function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts:
     workerReports: new RunReports({ ...parts, ...shared, log, holders: ['worker'] }),
     completions: new Completions({ ...parts, ...shared, log }),
     deliveries: new DeliveryQueries(db),
-    endpoints: new Endpoints({ db, guard, keys }),
+    endpoints: new Endpoints({ ...parts, keys }),
+    pings: new Pings({ ...parts, keys, timeoutMs: config.callbackTimeoutMs }),
+    redelivery: parts.redelivery,
     keys: new ApiKeys(db),
     maxBodyBytes: config.maxBodyBytes,
     maxResultBytes: config.results.maxBytes,

@@ -1,4 +1,5 @@
 import type { Config } from './config.ts';
+import { Redelivery } from '#callbacks/redelivery.ts';
 import { promoteDeliveries } from '#callbacks/rescue.ts';
 import { type AccountId, newId } from '#domain/ids.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
@@ -79,6 +80,7 @@ export async function openParts({ config, log, database }: ServiceDeps) {
     runningLimits: new RunningLimits({ db, maxRunning: config.accountLimits.maxRunning, onError }),
     endings: new Endings({ db, listeners: { announceDeliveries, announceRuns, dueAt, jobsChanged, ran } }),
     results: new ResultKeeper(db, config.results, onError),
+    redelivery: new Redelivery({ db, announceDeliveries }),
     guard: createGuard({ policy: config.egress, resolve }),
     sender: createSender({ policy: config.egress, resolve, userAgent: `Ringback/${VERSION}` }),
     close: async () => {

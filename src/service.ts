@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ensureBootstrapKey } from '#accounts/api-keys.ts';
+import type { Redelivery } from '#callbacks/redelivery.ts';
 import { listen } from '#http/server.ts';
 import { loadJobTypes } from '#jobs/type/load-config.ts';
 import type { Logger } from './log.ts';
@@ -7,6 +8,7 @@ import { isForbidden, isUnavailable } from '#store/database.ts';
 import { migrate } from '#store/migrate.ts';
 import { createApi, createRemoteWorkers } from './api.ts';
 import { openParts, type ServiceDeps } from './parts.ts';
+import { recoveryJob } from './recovery-job.ts';
 import { createRoles } from './roles.ts';
 
 /** The service cannot start, for a reason that its operator can mend. */
@@ -25,7 +27,9 @@ export interface Service {
 export async function startService(deps: ServiceDeps): Promise<Service> {
   const { config, log, database } = deps;
   const { diagnostics, maxBodyBytes: maxInputBytes } = config;
-  const types = await loadJobTypes(config.configFile, { diagnostics, maxInputBytes });
+  const recover: Redelivery['recover'] = (...wanted) => parts.redelivery.recover(...wanted);
+  const own = [recoveryJob({ recover })];
+  const types = await loadJobTypes(config.configFile, { diagnostics, maxInputBytes, own });
   await migrateWhenReady(database.direct, log);
   const parts = await openParts(deps);
   if (deps.bootstrapKey !== undefined) await ensureBootstrapKey(parts.db, deps.bootstrapKey, new Date());

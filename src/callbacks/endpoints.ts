@@ -1,58 +1,146 @@
 import { mintSecret } from '#domain/endpoint.ts';
 import { type AccountId, type EndpointId, newId } from '#domain/ids.ts';
-import { type Result, refuse } from '#domain/problem.ts';
+import { type Refusal, type Result, refuse } from '#domain/problem.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import type { Guard } from '#egress/guard.ts';
-import { type Database, transaction } from '#store/database.ts';
-import { type EndpointRecord, ensureEndpoint, findEndpoint, listEndpoints, rotateSecret } from '#store/endpoints.ts';
+import { type Database, isDuplicate, transaction } from '#store/database.ts';
+import { insertEndpointEvents } from '#store/endpoint-events.ts';
+import {
+  changeEndpoint,
+  deleteEndpoint,
+  enableEndpoint,
+  type EndpointChanges,
+  type EndpointRecord,
+  ensureEndpoint,
+  pauseEndpoint,
+  readEndpoints,
+  rotateSecret,
+} from '#store/endpoints.ts';
+import { discardHeld, readUnsent } from '#store/redeliver.ts';
+import { endpointEvent } from './settle.ts';
 
-export type { EndpointRecord };
+export type { EndpointChanges, EndpointRecord };
 
 /** After a rotation both secrets sign for this long, so that receivers can change over in their own time. */
 const ROTATION_GRACE_MS = 24 * 60 * 60 * 1000;
+const HELD_AT_ONCE = 1000;
 
-/** Registering callback URLs and handling their secrets. */
+export interface EndpointsDeps {
+  readonly db: Database;
+  readonly guard: Guard;
+  readonly keys: readonly SecretKey[];
+  /** Called after the commit of a delivery that may be sent now. */
+  readonly announceDeliveries: () => void;
+}
+
+/** Registering callback URLs, and what becomes of them. */
 export class Endpoints {
-  readonly #db: Database;
-  readonly #guard: Guard;
-  readonly #keys: readonly SecretKey[];
+  readonly #deps: EndpointsDeps;
 
-  constructor(deps: { db: Database; guard: Guard; keys: readonly SecretKey[] }) {
-    this.#db = deps.db;
-    this.#guard = deps.guard;
-    this.#keys = deps.keys;
+  constructor(deps: EndpointsDeps) {
+    this.#deps = deps;
   }
 
-  /** Registers a URL; an account has one endpoint a URL, so a second call finds the first's. The secret is shown once. */
+  /**
+   * Registers a URL; an account has one endpoint a URL, so a second call finds the first's, as it is. The secret is shown
+   * once.
+   */
   async register(
     accountId: AccountId,
     url: string,
+    settings: Omit<EndpointChanges, 'url'> = {},
   ): Promise<Result<{ endpoint: EndpointRecord; signingSecret: string | undefined }>> {
-    const verdict = await this.#guard.checkUrl(url);
-    if (!verdict.ok) {
-      const faults = [{ path: '/url', message: verdict.detail }];
-      return refuse('invalid_callback_url', verdict.detail, { faults, extra: { reason: verdict.reason } });
-    }
+    const { db, keys } = this.#deps;
+    const checked = await this.#checkUrl(url);
+    if (!checked.ok) return checked;
     const now = new Date();
     const id = newId('ep', now.getTime());
-    const secret = mintSecret(this.#keys, accountId, id, now);
-    const { created, ...found } = await transaction(this.#db, (tx) =>
-      ensureEndpoint(tx, { accountId, id, url: verdict.url.href, secret: secret.sealed, now }),
-    );
+    const secret = mintSecret(keys, accountId, id, now);
+    const { created, ...found } = await transaction(db, async (tx) => {
+      const ensured = await ensureEndpoint(tx, { accountId, id, url: checked.value, secret: secret.sealed, now });
+      if (ensured.created && Object.keys(settings).length > 0)
+        await changeEndpoint(tx, { accountId, id }, settings, now);
+      return ensured;
+    });
     const endpoint = await this.find(accountId, found.id);
     if (!endpoint.ok) return endpoint;
     return { ok: true, value: { endpoint: endpoint.value, signingSecret: created ? secret.text : undefined } };
   }
 
   async find(accountId: AccountId, id: EndpointId): Promise<Result<EndpointRecord>> {
-    const endpoint = await findEndpoint(this.#db, accountId, { id });
-    return endpoint === undefined
-      ? refuse('endpoint_not_found', `There is no endpoint ${id}.`)
-      : { ok: true, value: endpoint };
+    const [endpoint] = await readEndpoints(this.#deps.db, accountId, { id, limit: 1 });
+    return endpoint === undefined ? notFound(id) : { ok: true, value: endpoint };
   }
 
-  list(accountId: AccountId, page: { after: EndpointId | undefined; limit: number }): Promise<EndpointRecord[]> {
-    return listEndpoints(this.#db, accountId, page);
+  list(accountId: AccountId, page: { after?: EndpointId; limit: number }): Promise<EndpointRecord[]> {
+    return readEndpoints(this.#deps.db, accountId, page);
+  }
+
+  /** Changes what is given, and nothing when any of it is wrong. A new URL is judged as that of a new endpoint. */
+  async change(accountId: AccountId, id: EndpointId, changes: EndpointChanges): Promise<Result<EndpointRecord>> {
+    let { url } = changes;
+    if (url !== undefined) {
+      const checked = await this.#checkUrl(url);
+      if (!checked.ok) return checked;
+      url = checked.value;
+    }
+    try {
+      const given = { ...changes, ...(url !== undefined && { url }) };
+      if (!(await changeEndpoint(this.#deps.db.sql, { accountId, id }, given, new Date()))) return notFound(id);
+    } catch (error) {
+      if (!isDuplicate(error)) throw error;
+      return refuse('endpoint_url_taken', 'Another endpoint of the account has that URL: change or delete that one.');
+    }
+    // What waited for a lower limit may go.
+    this.#deps.announceDeliveries();
+    return this.find(accountId, id);
+  }
+
+  /** Sends nothing more until it is enabled; what is for it waits. May be asked again. */
+  async pause(accountId: AccountId, id: EndpointId): Promise<Result<EndpointRecord>> {
+    const isPaused = await pauseEndpoint(this.#deps.db.sql, { accountId, id }, new Date());
+    const endpoint = await this.find(accountId, id);
+    if (isPaused || !endpoint.ok || endpoint.value.status === 'paused') return endpoint;
+    return refuse('endpoint_disabled', `The endpoint ${id} is disabled: there is nothing to pause.`);
+  }
+
+  /**
+   * Takes a paused or disabled endpoint up again, as if it had never failed. What waited for a paused one is sent; what was
+   * held for a disabled one waits for `recover`. May be asked again.
+   */
+  async enable(accountId: AccountId, id: EndpointId): Promise<Result<EndpointRecord>> {
+    const { db, announceDeliveries } = this.#deps;
+    const now = new Date();
+    await transaction(db, async (tx) => {
+      if (!(await enableEndpoint(tx, { accountId, id }, now))) return;
+      await insertEndpointEvents(tx, [endpointEvent('endpoint.recovered', { accountId, endpointId: id }, now, {})]);
+    });
+    announceDeliveries();
+    return this.find(accountId, id);
+  }
+
+  /** What was for it ends as discarded, on record; its URL may be registered anew. */
+  async remove(accountId: AccountId, id: EndpointId): Promise<Result<undefined>> {
+    const { db, announceDeliveries } = this.#deps;
+    const now = new Date();
+    if (!(await deleteEndpoint(db.sql, { accountId, id }, now))) return notFound(id);
+    // Couriers discard what is queued when they meet it.
+    announceDeliveries();
+    await this.#discardHeld(accountId, id, now);
+    return { ok: true, value: undefined };
+  }
+
+  async #discardHeld(accountId: AccountId, endpointId: EndpointId, now: Date): Promise<void> {
+    const { db } = this.#deps;
+    const held = { endpointId, statuses: ['held'] as const, eventTypes: null, since: new Date(0), until: now };
+    for (let after: Parameters<typeof readUnsent>[2]['after'] = ''; ;) {
+      const page = await readUnsent(db, accountId, { ...held, after, limit: HELD_AT_ONCE });
+      const ids = page.filter(({ matches }) => matches).map(({ id }) => id);
+      if (ids.length > 0) await discardHeld(db.sql, accountId, { ids, now });
+      const last = page.at(-1);
+      if (last === undefined || page.length < HELD_AT_ONCE) return;
+      after = last.id;
+    }
   }
 
   /** Makes a new signing secret, shown this once; the old one signs beside it until the grace period ends. */
@@ -62,10 +150,23 @@ export class Endpoints {
   ): Promise<Result<{ signingSecret: string; graceEndsAt: Date }>> {
     const endpoint = await this.find(accountId, id);
     if (!endpoint.ok) return endpoint;
+    const { db, keys } = this.#deps;
     const now = new Date();
     const graceEndsAt = new Date(now.getTime() + ROTATION_GRACE_MS);
-    const secret = mintSecret(this.#keys, accountId, id, now);
-    await rotateSecret(this.#db, { accountId, endpointId: id, secret: secret.sealed, graceEndsAt, now });
+    const secret = mintSecret(keys, accountId, id, now);
+    await rotateSecret(db, { accountId, endpointId: id, secret: secret.sealed, graceEndsAt, now });
     return { ok: true, value: { signingSecret: secret.text, graceEndsAt } };
   }
+
+  /** The URL as it is stored. */
+  async #checkUrl(url: string): Promise<Result<string>> {
+    const verdict = await this.#deps.guard.checkUrl(url);
+    if (verdict.ok) return { ok: true, value: verdict.url.href };
+    const faults = [{ path: '/url', message: verdict.detail }];
+    return refuse('invalid_callback_url', verdict.detail, { faults, extra: { reason: verdict.reason } });
+  }
+}
+
+function notFound(id: EndpointId): Refusal {
+  return refuse('endpoint_not_found', `There is no endpoint ${id}.`);
 }

@@ -45,7 +45,9 @@ async function judge(
   healths: readonly EndpointHealth[],
   settlements: readonly Settlement[],
 ): Promise<boolean> {
-  const events: NewEndpointEvent[] = settlements.filter(({ verdict }) => verdict.status === 'exhausted').map(exhausted);
+  const events: NewEndpointEvent[] = settlements
+    .filter(({ verdict, trigger }) => verdict.status === 'exhausted' && trigger !== 'probe')
+    .map(exhausted);
   const changed: EndpointHealth[] = [];
   for (const health of healths) {
     const signs = settlements.filter(({ delivery }) => delivery.endpointId === health.endpointId).map(signOf);

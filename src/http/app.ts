@@ -10,7 +10,8 @@ import { logRequests } from './middleware/log-requests.ts';
 import { jobRenderer } from './job-representation.ts';
 import { openApiDocument } from './openapi.ts';
 import { onError, problem } from './problem.ts';
-import { deliveryRoutes, endpointRoutes } from './routes/callbacks.ts';
+import { type DeliveryRoutesDeps, deliveryRoutes } from './routes/deliveries.ts';
+import { type EndpointRoutesDeps, endpointRoutes } from './routes/endpoints.ts';
 import { type CompletionRoutesDeps, completionRoutes } from './routes/completions.ts';
 import { feedRoutes, type FeedRoutesDeps } from './routes/events.ts';
 import { type JobListRoutesDeps, jobListRoutes } from './routes/job-lists.ts';
@@ -24,16 +25,16 @@ import { type ScheduleRoutesDeps, scheduleRoutes } from './routes/schedules.ts';
 import { healthRoutes, jobTypeRoutes } from './routes/service.ts';
 import { type ClaimRoutesDeps, claimRoutes } from './routes/worker-claims.ts';
 import { type RunRoutesDeps, runRoutes } from './routes/worker-runs.ts';
-import type { Endpoints } from '#callbacks/endpoints.ts';
 
 type JobDeps = JobRoutesDeps & JobListRoutesDeps & JobStatusRoutesDeps & JobEventRoutesDeps & SubmissionRoutesDeps;
 type WorkerDeps = ClaimRoutesDeps & RunRoutesDeps & CompletionRoutesDeps;
 
+type CallbackDeps = EndpointRoutesDeps & Pick<DeliveryRoutesDeps, 'redelivery'> & FeedRoutesDeps;
+
 export interface AppDeps
-  extends Omit<JobDeps, 'renderJob'>, WorkerDeps, ScheduleRoutesDeps, LogRoutesDeps, FeedRoutesDeps {
+  extends Omit<JobDeps, 'renderJob'>, WorkerDeps, ScheduleRoutesDeps, LogRoutesDeps, CallbackDeps {
   readonly keys: ApiKeys;
   readonly types: JobTypes;
-  readonly endpoints: Endpoints;
   readonly log: Logger;
   readonly version: string;
   readonly isReady: () => Promise<boolean>;
@@ -71,7 +72,7 @@ export function createApp(deps: AppDeps) {
   app.route('/', resultRoutes(deps));
   app.route('/', logRoutes(deps));
   app.route('/', endpointRoutes(deps));
-  app.route('/', deliveryRoutes(deps.deliveries));
+  app.route('/', deliveryRoutes(deps));
   app.route('/', jobTypeRoutes(deps.types));
   app.route('/', claimRoutes(deps));
   app.route('/', runRoutes(deps));

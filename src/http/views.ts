@@ -3,7 +3,33 @@ import type { EndpointRecord } from '#callbacks/endpoints.ts';
 
 /** Rows as clients see them: snake case, and nothing that is ours alone. */
 export function viewEndpoint(endpoint: EndpointRecord) {
-  return { id: endpoint.id, url: endpoint.url, created_at: endpoint.createdAt, updated_at: endpoint.updatedAt };
+  const { health } = endpoint;
+  return {
+    id: endpoint.id,
+    url: endpoint.url,
+    description: endpoint.description,
+    metadata: endpoint.metadata,
+    event_types: endpoint.eventTypes,
+    headers: endpoint.headers,
+    timeout_ms: endpoint.timeoutMs,
+    concurrency: endpoint.concurrency,
+    rate_per_second: endpoint.ratePerSecond,
+    retry_schedule_ms: endpoint.retrySchedule,
+    ordering: endpoint.ordering,
+    status: endpoint.status,
+    disabled_reason: endpoint.disabledReason,
+    health: {
+      circuit: health.circuit,
+      resumes_at: health.resumeAt,
+      consecutive_failures: health.consecutiveFailures,
+      failing_since: health.failingSince,
+      last_success_at: health.lastSuccessAt,
+      last_failure_at: health.lastFailureAt,
+      backlog: endpoint.backlog,
+    },
+    created_at: endpoint.createdAt,
+    updated_at: endpoint.updatedAt,
+  };
 }
 
 export function viewDelivery(delivery: DeliveryRecord) {

@@ -184,6 +184,11 @@ export function isUnavailable(error: unknown): boolean {
   return UNAVAILABLE.test(codeOf(error));
 }
 
+/** True when there is such a row already: a unique constraint refused another one. */
+export function isDuplicate(error: unknown): boolean {
+  return codeOf(error) === '23505';
+}
+
 /** True when it refuses us, and always will: wrong user or password, no such database, no right to it. */
 export function isForbidden(error: unknown): boolean {
   return /^(?:28|3D000|42501)/.test(codeOf(error));

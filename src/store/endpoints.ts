@@ -2,6 +2,7 @@ import type { Health } from '#domain/circuit.ts';
 import type { AccountId, EndpointId, SecretId } from '#domain/ids.ts';
 import type { SealedSecret } from '#domain/secret-box.ts';
 import { type Connection, type Database, transaction } from './database.ts';
+import { withDates } from './pings.ts';
 import type { endpoints } from './schema/callbacks.ts';
 
 export type EndpointRow = Readonly<typeof endpoints.$inferSelect>;
@@ -39,7 +40,7 @@ export async function readEndpoints(
   accountId: AccountId,
   { id, after, limit }: { id?: EndpointId; after?: EndpointId; limit: number },
 ): Promise<EndpointRecord[]> {
-  return sql<EndpointRecord[]>`
+  const rows = await sql<EndpointRecord[]>`
     SELECT endpoint.account_id AS "accountId", endpoint.id, url, description, metadata, event_types AS "eventTypes", headers,
       timeout_ms AS "timeoutMs", concurrency, rate_per_second AS "ratePerSecond",
       to_json(retry_schedule) AS "retrySchedule", ordering, status, disabled_reason AS "disabledReason",
@@ -55,10 +56,11 @@ export async function readEndpoints(
       SELECT count(*)::int AS backlog FROM (
         SELECT FROM ringback.delivery_queue AS item
         WHERE item.state = 'ready' AND item.account_id = endpoint.account_id AND item.endpoint_id = endpoint.id
-        LIMIT ${MOST_BACKLOG}) AS some) AS waiting
+        LIMIT ${MOST_BACKLOG}) AS few) AS waiting
     WHERE endpoint.account_id = ${accountId} AND endpoint.deleted_at IS NULL
       AND endpoint.id > ${after ?? ''} AND (${id ?? null}::text IS NULL OR endpoint.id = ${id ?? null})
     ORDER BY endpoint.id LIMIT ${limit}`;
+  return rows.map((row) => ({ ...row, health: withDates(row.health) }));
 }
 
 export async function findEndpoint(

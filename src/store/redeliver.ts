@@ -77,12 +77,12 @@ export async function discardHeld(
   return discarded.count;
 }
 
-/** A delivery of the same event to another endpoint, made now; undefined when that endpoint has it already: then its id. */
+/** A delivery of the same event to another endpoint, made and queued now; or the one that endpoint has of it already. */
 export async function copyDelivery(
   sql: Connection,
   accountId: AccountId,
   copy: { of: DeliveryId; id: DeliveryId; to: EndpointId; now: Date },
-): Promise<DeliveryId | undefined> {
+): Promise<DeliveryId> {
   const { of, id, to, now } = copy;
   const inserted = await sql`
     WITH delivery AS (
@@ -102,10 +102,10 @@ export async function copyDelivery(
       SELECT created_at FROM ringback.events AS event
       WHERE event.account_id = delivery.account_id AND event.id = delivery.event_id LIMIT 1) AS event`;
   if (inserted.count === 1) return id;
-  const [there] = await sql<{ id: DeliveryId }[]>`
+  const [there] = await sql<[{ id: DeliveryId }]>`
     SELECT there.id FROM ringback.deliveries AS given
     JOIN ringback.deliveries AS there ON there.event_id = given.event_id AND there.endpoint_id = ${to}
       AND there.account_id = given.account_id
     WHERE given.account_id = ${accountId} AND given.id = ${of}`;
-  return there?.id;
+  return there.id;
 }

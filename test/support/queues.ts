@@ -9,8 +9,9 @@ export async function queueItems({ sql }: TestDatabase, count: number): Promise<
   const ids = Array.from({ length: count }, () => newId('dlv', now));
   const [accountId, endpointId, eventId] = [newId('acc', now), newId('ep', now), newId('evt', now)];
   await sql`
-    INSERT INTO ringback.delivery_queue (account_id, delivery_id, endpoint_id, event_id, event_created_at, state, due_at)
-    SELECT ${accountId}, id, ${endpointId}, ${eventId}, now(), 'ready', now() FROM unnest(${ids}::text[]) AS id`;
+    INSERT INTO ringback.delivery_queue (account_id, delivery_id, endpoint_id, event_id, event_created_at, position, state, due_at)
+    SELECT ${accountId}, id, ${endpointId}, ${eventId}, now(), number, 'ready', now()
+    FROM unnest(${ids}::text[]) WITH ORDINALITY AS given (id, number)`;
   return ids;
 }
 

@@ -6,18 +6,6 @@ import { FINAL_JOB_EVENT_TYPES } from '#domain/job.ts';
 import { jobSchema } from './job.ts';
 import { timestamp } from './common.ts';
 
-export const newEndpointSchema = z.strictObject({ url: z.string().min(1).max(4000) }).openapi('NewEndpoint');
-
-export const endpointSchema = z
-  .object({
-    id: z.string(),
-    url: z.string(),
-    created_at: timestamp(),
-    updated_at: timestamp(),
-    signing_secret: z.string().optional().openapi({ description: 'Only when this request made the endpoint.' }),
-  })
-  .openapi('Endpoint');
-
 export const rotatedSecretSchema = z
   .object({ signing_secret: z.string(), old_secrets_sign_until: timestamp() })
   .openapi('RotatedSecret');

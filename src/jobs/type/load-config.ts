@@ -10,15 +10,22 @@ export class ConfigFileError extends Error {
   override readonly name = 'ConfigFileError';
 }
 
-/** Loads the job types of a configuration file, with the diagnostic ones when asked. `maxInputBytes` is for types without. */
+/**
+ * Loads the job types of a configuration file, with those of the service itself and, when asked, the diagnostic ones. `maxInputBytes` is
+ * for types without.
+ */
 export async function loadJobTypes(
   file: string,
-  options: { diagnostics: boolean; maxInputBytes?: number },
+  options: { diagnostics: boolean; maxInputBytes?: number; own?: readonly AnyJobDefinition[] },
 ): Promise<JobTypes> {
   const path = resolve(file);
   const jobs = await readJobs(path);
   try {
-    return new JobTypes(jobs, options.diagnostics ? diagnosticJobs : [], options.maxInputBytes);
+    return new JobTypes(
+      jobs,
+      [...(options.own ?? []), ...(options.diagnostics ? diagnosticJobs : [])],
+      options.maxInputBytes,
+    );
   } catch (error) {
     throw new ConfigFileError(`${path}: ${(error as Error).message}`, { cause: error });
   }

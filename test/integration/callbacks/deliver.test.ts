@@ -96,6 +96,7 @@ describe('a delivery', () => {
       db: database.db,
       guard: createGuard({ policy: ALLOW_LOOPBACK }),
       keys: SECRET_KEYS,
+      announceDeliveries: () => undefined,
     });
     const rotated = accepted(await endpoints.rotateSecret(accountId, endpoint.id));
     startCourier(parts());

@@ -244,7 +244,7 @@ describe('a cancel', () => {
         expect(answer).toMatchObject({ status: 'in_progress', runId: run!.runId, cancelRequestedAt: expect.any(Date) });
         const again = { runStatus: 'failed', runError: { code: 'x', message: 'x' }, nextRunAt: HOUR_AWAY } as const;
         const refused = await endRuns(database.sql, [runEnd(run!, { ...again, jobStatus: 'in_progress' })]);
-        expect(refused, 'what was called off is not run again').toEqual(new Set());
+        expect(refused.size, 'what was called off is not run again').toBe(0);
       }
     }
     expect(seen.size, 'both ways were seen').toBeGreaterThan(0);

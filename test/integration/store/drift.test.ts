@@ -1,7 +1,14 @@
 import { getTableConfig, type PgColumn, type PgTable } from 'drizzle-orm/pg-core';
 import { expect, test } from 'vitest';
 import { accounts, apiKeys } from '#store/schema/accounts.ts';
-import { deliveries, deliveryAttempts, endpoints, endpointSecrets } from '#store/schema/callbacks.ts';
+import {
+  deliveries,
+  deliveryAttempts,
+  endpointHealth,
+  endpointLanes,
+  endpoints,
+  endpointSecrets,
+} from '#store/schema/callbacks.ts';
 import { events, jobRuns, jobs } from '#store/schema/jobs.ts';
 import { jobLogs, jobTombstones, resultChunks } from '#store/schema/results.ts';
 import { deliveryQueue } from '#store/schema/delivery-queue.ts';
@@ -29,6 +36,8 @@ const TABLES: readonly PgTable[] = [
   resultChunks,
   runQueue,
   deliveryQueue,
+  endpointHealth,
+  endpointLanes,
 ];
 
 interface Column {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { mintSecret } from '#domain/endpoint.ts';
 import { type AccountId, newId } from '#domain/ids.ts';
-import { ensureEndpoint, findEndpoint, listEndpoints, rotateSecret } from '#store/endpoints.ts';
+import { ensureEndpoint, findEndpoint, readEndpoints, rotateSecret } from '#store/endpoints.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
 import { inTransaction, makeAccount, makeEndpoint, SECRET_KEYS } from '../../support/fixtures.ts';
@@ -22,17 +22,16 @@ describe('ensuring an endpoint', () => {
     const endpoint = wanted(accountId, 'https://example.com/a');
     expect(await ensureEndpoint(database.sql, endpoint)).toEqual({ id: endpoint.id, created: true });
     expect(await findEndpoint(database.db, accountId, { id: endpoint.id })).toEqual({
-      accountId,
       id: endpoint.id,
       url: 'https://example.com/a',
-      createdAt: endpoint.now,
-      updatedAt: endpoint.now,
     });
     expect(await secretsOf(endpoint.id)).toEqual([
       {
         account_id: accountId,
         id: endpoint.secret.id,
         endpoint_id: endpoint.id,
+        scheme: 'v1',
+        public_key: null,
         key_id: SECRET_KEYS[0]!.id,
         ciphertext: endpoint.secret.ciphertext,
         created_at: endpoint.now,
@@ -104,8 +103,8 @@ describe('finding endpoints', () => {
     const made = [];
     for (const n of [2, 0, 1, 3, 4]) made.push(wanted(accountId, `https://example.com/${n}`, new Date(start + n)));
     for (const endpoint of made) await ensureEndpoint(database.sql, endpoint);
-    const first = await listEndpoints(database.db, accountId, { after: undefined, limit: 3 });
-    const rest = await listEndpoints(database.db, accountId, { after: first.at(-1)!.id, limit: 3 });
+    const first = await readEndpoints(database.db, accountId, { limit: 3 });
+    const rest = await readEndpoints(database.db, accountId, { after: first.at(-1)!.id, limit: 3 });
     expect([first.length, rest.length]).toEqual([3, 2]);
     expect([...first, ...rest].map(({ url }) => url.at(-1))).toEqual(['0', '1', '2', '3', '4']);
   });

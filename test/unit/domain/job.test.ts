@@ -1,3 +1,5 @@
+import { ENDPOINT_EVENT_TYPES } from '#domain/endpoint-event.ts';
+import { SUBSCRIBABLE_EVENT_TYPES } from '#domain/endpoint-policy.ts';
 import { expect, test } from 'vitest';
 import {
   ENDED_RUN_STATUSES,
@@ -55,8 +57,8 @@ test.each([
   ['jobs_status', JOB_STATUSES],
   ['jobs_finished', FINAL_JOB_STATUSES],
   ['job_runs_status', ENDED_RUN_STATUSES],
-  ['events_type', JOB_EVENT_TYPES],
-  ['deliveries_event_type', FINAL_JOB_EVENT_TYPES],
+  ['events_type', [...JOB_EVENT_TYPES, ...ENDPOINT_EVENT_TYPES]],
+  ['deliveries_event_type', SUBSCRIBABLE_EVENT_TYPES],
 ])('the CHECK %s of the database has the same words', (constraint, words) => {
   expect(wordsOfCheck(constraint)).toEqual([...words]);
 });

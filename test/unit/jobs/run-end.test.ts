@@ -167,9 +167,10 @@ test.each<[string, Partial<ClaimedJob>]>([
   ['has no callback', { callbackEndpointId: null, callbackUrl: null, callbackEvents: null }],
   ['wants other events only', { callbackEvents: ['job.failed', 'job.canceled'] }],
   ['wants no events', { callbackEvents: [] }],
-])('a job that %s has its event, without a body, and no delivery', (_how, callback) => {
+])('a job that %s has its event, told to whoever reads the feed, and no delivery', (_how, callback) => {
   const end = decide(claimedJob(callback), SUCCEEDED);
-  expect(end.event).toEqual({ id: expect.stringMatching(/^evt_/), type: 'job.succeeded', body: null });
+  expect(end.event).toEqual({ id: expect.stringMatching(/^evt_/), type: 'job.succeeded', body: expect.any(String) });
+  expect(JSON.parse(end.event.body!)).toMatchObject({ type: 'job.succeeded', data: { job: { status: 'succeeded' } } });
   expect(end.delivery).toBeNull();
 });
 

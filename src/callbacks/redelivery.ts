@@ -1,0 +1,101 @@
+import type { DeliveryStatus } from '#domain/delivery.ts';
+import { type AccountId, type DeliveryId, type EndpointId, idBound, newId, timeOf } from '#domain/ids.ts';
+import { type Result, refuse } from '#domain/problem.ts';
+import type { Database } from '#store/database.ts';
+import { type DeliveryRecord, findDelivery } from '#store/delivery-reads.ts';
+import { readEndpoints } from '#store/endpoints.ts';
+import { copyDelivery, readUnsent, requeueDeliveries } from '#store/redeliver.ts';
+
+/** What can be sent again in numbers; what was delivered too, when it is asked for by name. */
+export const RECOVERABLE = ['held', 'exhausted'] as const satisfies DeliveryStatus[];
+
+/** The type of the jobs that do that. */
+export const RECOVERY_JOB = 'ringback.recover';
+
+export interface Recovery {
+  readonly endpointId: EndpointId;
+  readonly since: Date;
+  readonly until: Date;
+  readonly statuses: readonly DeliveryStatus[];
+  /** Null for all. */
+  readonly eventTypes: readonly string[] | null;
+}
+
+const PAGE = 500;
+
+/** Sending again: one delivery, or all that failed since a time. */
+export class Redelivery {
+  readonly #db: Database;
+  readonly #announceDeliveries: () => void;
+
+  constructor({ db, announceDeliveries }: { db: Database; announceDeliveries: () => void }) {
+    this.#db = db;
+    this.#announceDeliveries = announceDeliveries;
+  }
+
+  /** Queues a delivery once more, with a fresh schedule or for one attempt; or its event for another endpoint. */
+  async redeliver(
+    accountId: AccountId,
+    id: DeliveryId,
+    { retry, endpointId }: { retry: boolean; endpointId: EndpointId | undefined },
+  ): Promise<Result<DeliveryRecord>> {
+    const given = await findDelivery(this.#db, accountId, id);
+    if (given === undefined) return refuse('delivery_not_found', `There is no delivery ${id}.`);
+    const to = endpointId ?? given.endpointId;
+    const usable = await this.#check(accountId, to);
+    if (!usable.ok) return usable;
+    const now = new Date();
+    const fresh = newId('dlv', now.getTime());
+    const target =
+      to === given.endpointId ? id : await copyDelivery(this.#db.sql, accountId, { of: id, id: fresh, to, now });
+    if (target !== fresh) {
+      const queued = await requeueDeliveries(this.#db.sql, accountId, { ids: [target], retry, now });
+      if (queued === 0)
+        return refuse('delivery_pending', `The delivery ${target} is queued already: it will be attempted by itself.`);
+    }
+    this.#announceDeliveries();
+    return { ok: true, value: (await findDelivery(this.#db, accountId, target))! };
+  }
+
+  /** Whether that endpoint takes anything. */
+  async #check(accountId: AccountId, id: EndpointId): Promise<Result<undefined>> {
+    const [endpoint] = await readEndpoints(this.#db, accountId, { id, limit: 1 });
+    if (endpoint === undefined) return refuse('endpoint_not_found', `There is no endpoint ${id}.`);
+    if (endpoint.status !== 'disabled') return { ok: true, value: undefined };
+    return refuse('endpoint_disabled', `The endpoint ${id} is disabled: enable it first.`);
+  }
+
+  /** Before a recovery is accepted: whether it could do anything. */
+  checkRecovery(accountId: AccountId, { endpointId }: Pick<Recovery, 'endpointId'>): Promise<Result<undefined>> {
+    return this.#check(accountId, endpointId);
+  }
+
+  /**
+   * Queues all that matches once more, in the order in which it was made, each with a fresh schedule. May be run again: what
+   * is queued by then is left alone. Answers how many it queued.
+   */
+  async recover(
+    accountId: AccountId,
+    { endpointId, since, until, statuses, eventTypes }: Recovery,
+    { signal, progress }: { signal: AbortSignal; progress: (percent: number, message: string) => void },
+  ): Promise<number> {
+    let queued = 0;
+    // Ids begin with the time of their making.
+    let after: DeliveryId = idBound('dlv', since.getTime() - 1);
+    for (;;) {
+      signal.throwIfAborted();
+      const wanted = { endpointId, statuses, eventTypes, since, until, after, limit: PAGE };
+      const page = await readUnsent(this.#db, accountId, wanted);
+      const ids = page.filter(({ matches }) => matches).map(({ id }) => id);
+      if (ids.length > 0) {
+        queued += await requeueDeliveries(this.#db.sql, accountId, { ids, retry: true, now: new Date() });
+        this.#announceDeliveries();
+      }
+      const last = page.at(-1);
+      if (last === undefined || page.length < PAGE || timeOf(last.id) >= until.getTime()) return queued;
+      after = last.id;
+      const share = (timeOf(last.id) - since.getTime()) / Math.max(1, until.getTime() - since.getTime());
+      progress(Math.round(100 * share), `${queued} queued`);
+    }
+  }
+}
