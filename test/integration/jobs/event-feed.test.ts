@@ -2,7 +2,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { type AccountId, type JobId, newId } from '#domain/ids.ts';
 import { type Database, type Transaction, transaction } from '#store/database.ts';
 import { endRuns, insertJobs } from '#store/jobs.ts';
-import { EventFeed, type FeedEvent, type FeedPage, type FeedQuery } from '../../../src/jobs/feed/event-feed.ts';
+import type { EventFeed, FeedEvent, FeedPage, FeedQuery } from '../../../src/jobs/feed/event-feed.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
 import { accepted, claimRun, insertJob, makeAccount, newJob, runEnd, waitingEnd } from '../../support/fixtures.ts';

@@ -28,7 +28,11 @@ const idsOf = ({ events }: FeedRead): EventId[] => events.map(({ id }) => id);
 async function insertEvent(
   sql: Connection,
   accountId: AccountId,
-  { at = new Date(), type = 'endpoint.disabled' as EventType, body = null as string | null } = {},
+  {
+    at = new Date(),
+    type = 'endpoint.disabled',
+    body = null,
+  }: { at?: Date; type?: EventType; body?: string | null } = {},
 ): Promise<EventId> {
   const id = newId('evt', at.getTime());
   await sql`
