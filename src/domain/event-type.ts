@@ -5,7 +5,7 @@ export const EVENT_TYPES = [...JOB_EVENT_TYPES, ...ENDPOINT_EVENT_TYPES] as cons
 export type EventType = (typeof EVENT_TYPES)[number];
 
 /** `job.*` of `job.started`. */
-export function familyOf(type: EventType): string {
+function familyOf(type: EventType): string {
   return `${type.slice(0, type.indexOf('.'))}.*`;
 }
 

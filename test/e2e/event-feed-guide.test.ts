@@ -25,6 +25,9 @@ beforeAll(async () => {
 const block = (language: string, index = 0) =>
   [...guide.matchAll(/^```(\w+)\n(.*?)^```$/gms)].filter(([, found]) => found === language)[index]![2]!;
 
+/** So that nothing follows on the submission. */
+const later = () => new Date(Date.now() + 3_600_000).toISOString();
+
 /** Writes a program of the guide to a folder of its own. */
 async function program(index: number): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'ringback-guide-'));
@@ -50,7 +53,7 @@ it('the first program prints each event once, however often it is run', async ()
   const wanted = ids.flatMap((id) => ['queued', 'started', 'succeeded'].map((what) => `job.${what} ${id}`));
   expect((await run()).toSorted()).toEqual(wanted.toSorted());
   expect(await run()).toEqual([]);
-  const { id } = await submit(ask, { type: 'ringback.echo', input: 1, run_at: '2100-01-01T00:00:00Z' });
+  const { id } = await submit(ask, { type: 'ringback.echo', input: 1, run_at: later() });
   expect(await run()).toEqual([`job.queued ${id}`]);
 });
 
@@ -102,7 +105,7 @@ it('the stream is as the guide shows it', async () => {
     [...filled.matchAll(/-H (["'])(.*?)\1/g)].map(([, , header]) => header!.split(': ') as [string, string]),
   );
   const stream = await openEventStream(/"(http[^"]*)"/.exec(filled)![1]!, headers);
-  await submit(client(service.url, key), { type: 'ringback.echo', input: 1, run_at: '2100-01-01T00:00:00Z' });
+  await submit(client(service.url, key), { type: 'ringback.echo', input: 1, run_at: later() });
   await stream.until(1);
   const form = (text: string) =>
     text

@@ -56,7 +56,7 @@ export const feedQuery = z.strictObject({
   cursor: z.string().max(1000).optional().openapi({ description: 'The `next_cursor` of the page before.' }),
 });
 
-export const feedEventSchema = z
+const feedEventSchema = z
   .object({
     id: z
       .string()
