@@ -1,7 +1,9 @@
+import { isIP } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import { CIDR_FORM, parseCidr } from '#domain/address.ts';
 import { isApiKey } from '#domain/api-key.ts';
+import { parseProxyUrl, PROXY_URL_FORM } from '#domain/egress-proxy.ts';
 import { nearestNames } from '#domain/nearest.ts';
 import { DEFAULT_DELIVERY_SCHEDULE } from '#domain/retry.ts';
 import { parseSecretKey } from '#domain/secret-box.ts';
@@ -22,6 +24,15 @@ function whole(least: number, most: number) {
     .regex(/^\d{1,12}$/, should)
     .transform(Number)
     .refine((value) => value >= least && value <= most, should);
+}
+
+/** `parse` answers undefined for what it does not understand. */
+function one<T>(parse: (text: string) => T | undefined, should: string) {
+  return z.string().transform((text, context) => {
+    const parsed = parse(text.trim());
+    if (parsed === undefined) context.addIssue({ code: 'custom', message: `should be ${should}` });
+    return parsed;
+  });
 }
 
 /** A comma-separated list; `parse` answers undefined for what it does not understand. */
@@ -73,6 +84,11 @@ const environment = z.object({
   RINGBACK_EGRESS_PORTS: list(
     (item) => (/^\d{1,5}$/.test(item) && Number(item) >= 1 && Number(item) <= 65_535 ? Number(item) : undefined),
     'a comma-separated list of ports',
+  ).optional(),
+  RINGBACK_EGRESS_PROXY: one(parseProxyUrl, PROXY_URL_FORM).optional(),
+  RINGBACK_EGRESS_SOURCE_ADDRESS: one(
+    (text) => (isIP(text) === 0 || text.includes('%') ? undefined : text),
+    'an IP address of this machine',
   ).optional(),
   RINGBACK_DIAGNOSTICS: flag.optional(),
   RINGBACK_CALLBACK_SCHEDULE: list(parseDuration, 'a comma-separated list of durations such as 0s,5s,5m,2h')
@@ -162,6 +178,8 @@ function fromVariables(env: z.output<typeof environment>) {
       allowHttp: env.RINGBACK_EGRESS_ALLOW_HTTP,
       ports: env.RINGBACK_EGRESS_PORTS ?? (env.RINGBACK_EGRESS_ALLOW_HTTP ? [80, 443, 8443] : [443, 8443]),
     },
+    /** How callbacks leave this machine. */
+    egressWay: { proxy: env.RINGBACK_EGRESS_PROXY, localAddress: env.RINGBACK_EGRESS_SOURCE_ADDRESS },
     allowsLoopbackByDefault: embedded && env.RINGBACK_EGRESS_ALLOW === undefined,
     diagnostics: env.RINGBACK_DIAGNOSTICS ?? embedded,
     callbackSchedule: env.RINGBACK_CALLBACK_SCHEDULE,

@@ -82,7 +82,7 @@ export async function openParts({ config, log, database }: ServiceDeps) {
     results: new ResultKeeper(db, config.results, onError),
     redelivery: new Redelivery({ db, announceDeliveries }),
     guard: createGuard({ policy: config.egress, resolve }),
-    sender: createSender({ policy: config.egress, resolve, userAgent: `Ringback/${VERSION}` }),
+    sender: createSender({ policy: config.egress, ...config.egressWay, resolve, userAgent: `Ringback/${VERSION}` }),
     close: async () => {
       await Promise.all([changes.close(), eventChanges.close(), stats.close()]);
       await Promise.all([listener.close(), db.close()]);

@@ -27,7 +27,7 @@ export interface AttemptResponse {
   readonly bodyPrefix: Uint8Array;
   /** Body bytes read before the end or the bound. */
   readonly bodyBytes: number;
-  /** True when the body was longer than the bound and the connection was cut there. */
+  /** True when the body was longer than the bound, or in too many chunks, and the connection was cut there. */
   readonly truncated: boolean;
 }
 
@@ -54,4 +54,21 @@ export interface AttemptResult {
   readonly finishedAt: Date;
   readonly timings: AttemptTimings;
   readonly response: AttemptResponse | null;
+}
+
+/** Besides those that start with `proxy_`. */
+const OUR_FAULTS: ReadonlySet<string> = new Set([
+  'secret_unreadable',
+  'source_address_unusable',
+  'out_of_resources',
+  'request_stopped',
+  'courier_lost',
+]);
+
+/**
+ * Whether an attempt failed on this side, so that its failure says nothing of the endpoint: not to be counted against
+ * its health. `errorCode` as in an `AttemptResult`.
+ */
+export function isOurFault(errorCode: string | null): boolean {
+  return errorCode !== null && (errorCode.startsWith('proxy_') || OUR_FAULTS.has(errorCode));
 }

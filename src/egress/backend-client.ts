@@ -52,6 +52,7 @@ export function createBackendClient(options: BackendClientOptions): BackendClien
     policy: ANYWHERE,
     resolve,
     secureContext: tls.createSecureContext(ca === undefined ? {} : { ca }),
+    wary: false,
     maxHeaderBytes,
     maxWireBytes: 8 * maxHeaderBytes, // until a request brings its own bound
   });

@@ -1,14 +1,20 @@
 import type net from 'node:net';
-import tls from 'node:tls';
+import type tls from 'node:tls';
 import { judgeTarget, type CallbackUrl, type EgressPolicy } from '#domain/callback-url.ts';
-import { connectFirst } from './connect.ts';
+import { connectFirst, type Connected } from './connect.ts';
 import { EgressError, type Stage } from './failure.ts';
 import type { Resolve } from './resolve.ts';
+import { secure } from './secure.ts';
+import { openTunnel, type ProxyOptions } from './tunnel.ts';
 
 export interface DialOptions {
   readonly policy: EgressPolicy;
   readonly resolve: Resolve;
   readonly secureContext: tls.SecureContext;
+  /** Every connection goes through it. */
+  readonly proxy?: ProxyOptions | undefined;
+  /** The address of this machine that connections come from; the system's choice without. */
+  readonly localAddress?: string | undefined;
 }
 
 /** What is known of one connection, filled in while it is made and read by the attempts that it serves. */
@@ -17,7 +23,7 @@ export interface Link {
   dnsMs: number | null;
   connectMs: number | null;
   tlsMs: number | null;
-  /** The address that accepted the TCP connection. */
+  /** The address that accepted the TCP connection, or that the proxy has reached. */
   address: string | null;
   /** The first error of an established TLS socket: undici reports the last one, "closed" after an alert. */
   tlsError: Error | null;
@@ -32,7 +38,8 @@ export function newLink(): Link {
 /**
  * Opens a connection to where the URL's host lives: resolve once, judge every answer, connect to a judged address,
  * so that a name which changes its mind between two look-ups (DNS rebinding) gains nothing. Address literals take
- * the same way, because `net.connect` asks no resolver about them. No proxy setting of the environment is read.
+ * the same way, because `net.connect` asks no resolver about them. No proxy setting of the environment is read; the
+ * operator's own proxy is given the judged address, for a name would be resolved there once more, by nobody's rules.
  */
 export async function dial(
   url: CallbackUrl,
@@ -45,14 +52,14 @@ export async function dial(
   const target = judgeTarget(url, addresses, options.policy);
   if (!target.ok) throw new EgressError({ outcome: 'blocked', code: target.reason, detail: target.detail });
 
-  link.stage = 'connect';
+  link.stage = options.proxy ? 'proxy' : 'connect';
   const startedAt = performance.now();
-  const { socket, address } = await connectFirst(addresses, url.port, signal);
+  const { socket, address } = await reach(addresses, url.port, options, signal);
   link.connectMs = performance.now() - startedAt;
   link.address = address;
   if (url.secure) {
     link.stage = 'tls';
-    const secured = await secure(socket, url, options.secureContext, signal);
+    const secured = await secure(socket, url.host, options.secureContext, signal);
     secured.on('error', (error) => (link.tlsError ??= error));
     link.tlsMs = performance.now() - startedAt - link.connectMs;
     link.stage = 'ready';
@@ -60,6 +67,17 @@ export async function dial(
   }
   link.stage = 'ready';
   return socket;
+}
+
+function reach(
+  addresses: readonly string[],
+  port: number,
+  { proxy, resolve, localAddress }: DialOptions,
+  signal: AbortSignal,
+): Promise<Connected> {
+  return proxy
+    ? openTunnel(proxy, { addresses, port }, { resolve, localAddress }, signal)
+    : connectFirst(addresses, port, signal, localAddress);
 }
 
 async function timeDns(url: CallbackUrl, link: Link, resolve: Resolve): Promise<readonly string[]> {
@@ -70,37 +88,4 @@ async function timeDns(url: CallbackUrl, link: Link, resolve: Resolve): Promise<
     throw new EgressError({ outcome: 'dns', code: 'dns_not_found', detail: 'The host name has no address.' });
   }
   return addresses;
-}
-
-/** The handshake. Server name and certificate go by the URL's host, not by the address connected to. */
-function secure(
-  socket: net.Socket,
-  url: CallbackUrl,
-  secureContext: tls.SecureContext,
-  signal: AbortSignal,
-): Promise<tls.TLSSocket> {
-  const { promise, resolve, reject } = Promise.withResolvers<tls.TLSSocket>();
-  const secured = tls.connect({
-    socket,
-    secureContext,
-    host: url.host,
-    servername: url.isAddressLiteral ? '' : url.host.replace(/\.$/, ''), // RFC 6066: no address, no final dot
-    ALPNProtocols: ['http/1.1'],
-    rejectUnauthorized: true, // or else NODE_TLS_REJECT_UNAUTHORIZED=0 in the environment decides
-  });
-  const onAbort = () => {
-    secured.destroy();
-    reject(signal.reason);
-  };
-  if (signal.aborted) onAbort();
-  else signal.addEventListener('abort', onAbort);
-  secured.once('secureConnect', () => {
-    signal.removeEventListener('abort', onAbort);
-    resolve(secured);
-  });
-  secured.on('error', (error) => {
-    signal.removeEventListener('abort', onAbort);
-    reject(error);
-  });
-  return promise;
 }

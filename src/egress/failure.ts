@@ -11,7 +11,7 @@ export interface Failure {
 }
 
 /** How far a connection got; `ready` once requests can be written. */
-export type Stage = 'dns' | 'connect' | 'tls' | 'ready';
+export type Stage = 'dns' | 'proxy' | 'connect' | 'tls' | 'ready';
 
 /** Carries a failure that is already put into words through undici, which hands our errors back untouched. */
 export class EgressError extends Error {
@@ -35,6 +35,7 @@ export class BodyTooLargeError extends EgressError {
 
 const TIMEOUTS: Record<Stage, readonly [code: string, what: string]> = {
   dns: ['dns_timeout', 'resolving the host name'],
+  proxy: ['proxy_timeout', 'the egress proxy was asked for a connection'],
   connect: ['connect_timeout', 'connecting'],
   tls: ['tls_timeout', 'the TLS handshake'],
   ready: ['headers_timeout', 'waiting for the response'],
@@ -68,6 +69,13 @@ const CERTIFICATE_FAULTS: Record<string, string> = {
   CA_MD_TOO_WEAK: 'is signed with too weak a digest',
 };
 
+/**
+ * Alerts that a server sends of the client's certificate alone (RFC 8446 section 6.2). Of a missing one, TLS 1.2 has only
+ * the alert "handshake failure", which may mean other things. OpenSSL 3.2 renamed some: `ERR_SSL_SSL/TLS_ALERT_...`.
+ */
+const CLIENT_CERTIFICATE_ALERT =
+  /_ALERT_(?:(?:BAD|UNSUPPORTED|NO)_CERTIFICATE|CERTIFICATE_(?:REVOKED|EXPIRED|UNKNOWN|REQUIRED)|UNKNOWN_CA|ACCESS_DENIED)$/;
+
 const CLOSED: Failure = {
   outcome: 'network',
   code: 'connection_closed',
@@ -79,10 +87,26 @@ const INVALID_HTTP: Failure = {
   code: 'invalid_http',
   detail: 'The receiver answered with something that is not HTTP/1.1.',
 };
-const UNREACHABLE: Failure = {
+export const UNREACHABLE: Failure = {
   outcome: 'network',
   code: 'host_unreachable',
   detail: "The receiver's address cannot be reached from here.",
+};
+export const CONNECTION_REFUSED: Failure = {
+  outcome: 'network',
+  code: 'connection_refused',
+  detail: 'The receiver refused the connection.',
+};
+/** Of this machine, whoever the receiver is. */
+export const SOURCE_ADDRESS_UNUSABLE: Failure = {
+  outcome: 'network',
+  code: 'source_address_unusable',
+  detail: "The source address is none of this machine's, or of another family than the receiver's.",
+};
+const OUT_OF_RESOURCES: Failure = {
+  outcome: 'network',
+  code: 'out_of_resources',
+  detail: 'This machine has no more sockets or memory for connections.',
 };
 /** Ended by us: a run that was stopped, a process that ends. */
 export const STOPPED: Failure = {
@@ -107,7 +131,7 @@ export const RESPONSE_TOO_LARGE: Failure = {
 };
 
 const BY_CODE: Record<string, Failure> = {
-  ECONNREFUSED: { outcome: 'network', code: 'connection_refused', detail: 'The receiver refused the connection.' },
+  ECONNREFUSED: CONNECTION_REFUSED,
   ECONNRESET: RESET,
   EPIPE: RESET,
   ECONNABORTED: RESET,
@@ -125,13 +149,15 @@ const BY_CODE: Record<string, Failure> = {
   UND_ERR_HEADERS_OVERFLOW: HEADERS_TOO_LARGE,
 };
 
+/** Of the process or the machine, whatever it was about to do. */
+const OUT_OF_RESOURCES_CODES = new Set(['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM']);
 /** undici's, before it connects. */
 const INVALID_REQUEST_CODES = new Set(['UND_ERR_INVALID_ARG', 'UND_ERR_NOT_SUPPORTED']);
 
 /** Error codes of Node, OpenSSL and undici are constants; anything else might quote the receiver. */
-function codeOf(error: unknown): string {
+export function codeOf(error: unknown): string {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
-  return typeof code === 'string' && /^[A-Z][A-Z0-9_]{1,60}$/.test(code) ? code : 'UNKNOWN';
+  return typeof code === 'string' && /^[A-Z][A-Z0-9_/]{1,60}$/.test(code) ? code : 'UNKNOWN';
 }
 
 function dnsFailure(code: string): Failure {
@@ -149,6 +175,13 @@ function tlsFailure(code: string): Failure {
       detail: `The receiver's certificate ${fault} (${code}).`,
     };
   }
+  if (CLIENT_CERTIFICATE_ALERT.test(code)) {
+    return {
+      outcome: 'tls',
+      code: 'tls_client_certificate_refused',
+      detail: `The receiver wants a client certificate, and not the one it got, if any (${code}).`,
+    };
+  }
   return { outcome: 'tls', code: 'tls_handshake_failed', detail: `The TLS handshake failed (${code}).` };
 }
 
@@ -164,6 +197,7 @@ export function failureOf(error: unknown, stage: Stage, hasHeaders: boolean): Fa
   if (error instanceof EgressError) return error.failure;
   const code = codeOf(error);
   if (INVALID_REQUEST_CODES.has(code)) return INVALID_REQUEST;
+  if (OUT_OF_RESOURCES_CODES.has(code)) return OUT_OF_RESOURCES;
   if (stage === 'dns') return dnsFailure(code);
   // A server that wants a client certificate says so, in TLS 1.3, after the handshake.
   if (stage === 'tls' || code.startsWith('ERR_SSL_')) return tlsFailure(code);

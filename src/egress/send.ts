@@ -1,9 +1,11 @@
 import tls from 'node:tls';
 import type { AttemptResult } from '#domain/attempt.ts';
 import { judgeUrl, type EgressPolicy } from '#domain/callback-url.ts';
+import type { EgressProxy } from '#domain/egress-proxy.ts';
 import { CONNECTION_HEADERS, reservedHeader } from './connection-headers.ts';
 import { Exchange } from './exchange.ts';
 import type { Failure } from './failure.ts';
+import { Identities, type TlsIdentity } from './identity.ts';
 import { LanePool } from './lane.ts';
 import { systemResolver, type Resolve } from './resolve.ts';
 
@@ -18,8 +20,12 @@ export interface SenderOptions {
   readonly maxBodyBytes?: number;
   /** Response body bytes kept. Default 4 KiB. */
   readonly keptBodyBytes?: number;
-  /** Authorities to trust instead of Node's own. */
+  /** Authorities to trust instead of Node's own, for receivers and for the proxy. */
   readonly tls?: { readonly ca: string | Buffer | Array<string | Buffer> };
+  /** Every request goes through it, by the address that was judged here. */
+  readonly proxy?: EgressProxy | undefined;
+  /** The address of this machine that connections come from; receivers of the other family are out of reach. */
+  readonly localAddress?: string | undefined;
 }
 
 export interface SendRequest {
@@ -29,6 +35,8 @@ export interface SendRequest {
   readonly body: Uint8Array;
   /** One deadline over DNS, connect, TLS, headers and body. */
   readonly timeoutMs: number;
+  /** Of an endpoint that has its own: mutual TLS, or an authority that nobody else knows. */
+  readonly tls?: TlsIdentity | undefined;
 }
 
 export interface Sender {
@@ -48,14 +56,19 @@ export function createSender(options: SenderOptions): Sender {
   const { maxHeaderBytes = 16 * KIB, maxBodyBytes = 64 * KIB, keptBodyBytes = 4 * KIB } = options;
   const limits = { maxBodyBytes, keptBodyBytes };
   const ca = options.tls?.ca;
+  // One for all: making one takes 0.1 ms, and 3.5 ms when authorities are given.
+  const secureContext = tls.createSecureContext(ca === undefined ? {} : { ca });
   const pool = new LanePool({
     policy,
     resolve,
-    // One for all: making one takes 0.1 ms, and 3.5 ms when authorities are given.
-    secureContext: tls.createSecureContext(ca === undefined ? {} : { ca }),
+    secureContext,
+    proxy: options.proxy && { ...options.proxy, secureContext },
+    localAddress: options.localAddress,
+    wary: true,
     maxHeaderBytes,
     maxWireBytes: 8 * (maxHeaderBytes + maxBodyBytes), // a byte in a chunk of its own takes six on the wire
   });
+  const identities = new Identities(ca);
   let inFlight = 0;
   let closing: PromiseWithResolvers<void> | undefined;
 
@@ -63,14 +76,15 @@ export function createSender(options: SenderOptions): Sender {
     if (closing) throw new Error('the sender is closed');
     const verdict = judgeUrl(request.url, policy);
     if (!verdict.ok) return blocked({ outcome: 'blocked', code: verdict.reason, detail: verdict.detail });
-    const headers = ['user-agent', userAgent, 'accept-encoding', 'identity'];
-    for (const name of Object.keys(request.headers)) {
-      if (SENDER_HEADERS.has(name.toLowerCase())) return blocked(reservedHeader(name));
-      headers.push(name, request.headers[name]!);
-    }
+    const reserved = Object.keys(request.headers).find((name) => SENDER_HEADERS.has(name.toLowerCase()));
+    if (reserved !== undefined) return blocked(reservedHeader(reserved));
+    const identity = request.tls && identities.open(request.tls);
+    if (identity?.ok === false) return blocked(identity.failure);
+
+    const headers = ['user-agent', userAgent, 'accept-encoding', 'identity', ...Object.entries(request.headers).flat()];
     inFlight++;
     const { promise, resolve: settle } = Promise.withResolvers<AttemptResult>();
-    const lane = pool.take(verdict.url);
+    const lane = pool.take(verdict.url, identity);
     const exchange = new Exchange(lane, request.timeoutMs, limits, (result, reusable) => {
       if (reusable) pool.giveBack(lane);
       else pool.discard(lane);

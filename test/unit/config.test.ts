@@ -26,6 +26,8 @@ const API_KEY = 'should be rbk_ and 8 to 200 letters, digits, - or _';
 const CIDRS =
   'should be a comma-separated list, each an address or CIDR range such as 10.0.0.0/8, fd00::/8 or 192.0.2.7, with no bits set after the prefix';
 const PORTS = 'should be a comma-separated list of ports';
+const PROXY =
+  'should be http://, https:// or socks5://, then host:port with user:password@ before it if need be, and nothing after it';
 const FLAG = 'should be 0 or 1';
 const SCHEDULE = 'should be a comma-separated list of durations such as 0s,5s,5m,2h';
 const LEVEL = 'should be one of fatal, error, warn, info, debug, trace, silent';
@@ -43,6 +45,8 @@ test.each([
   ['RINGBACK_EGRESS_ALLOW', ['10.0.0.0/33', '10.1.0.0/8', 'localhost', '10.0.0.0/8;fd00::/8', 'all'], CIDRS],
   ['RINGBACK_EGRESS_ALLOW_HTTP', ['true', 'yes', '2', '01'], FLAG],
   ['RINGBACK_EGRESS_PORTS', ['0', '65536', '443-8443', 'https', '443,x'], PORTS],
+  ['RINGBACK_EGRESS_PROXY', ['egress:3128', 'ftp://egress', 'http://egress/path', 'socks4://egress'], PROXY],
+  ['RINGBACK_EGRESS_SOURCE_ADDRESS', ['eth0', '10.0.0.0/8', 'fe80::1%eth0'], 'should be an IP address of this machine'],
   ['RINGBACK_DIAGNOSTICS', ['true', 'on', ' 1'], FLAG],
   ['RINGBACK_CALLBACK_SCHEDULE', ['5', '5 s', '-5s', '1.5h', '5s,x', '1w', '5S'], SCHEDULE],
   [

@@ -18,6 +18,7 @@ export interface Schema {
   readonly minimum?: number;
   readonly maximum?: number;
   readonly minItems?: number;
+  readonly maxItems?: number;
 }
 
 /** Says nothing about a value. */
@@ -34,7 +35,7 @@ const ANNOTATIONS = new Set([
 const KEYWORDS = new Set(
   (
     '$ref type enum const anyOf oneOf allOf properties required additionalProperties propertyNames items pattern ' +
-    'minLength maxLength minimum maximum minItems'
+    'minLength maxLength minimum maximum minItems maxItems'
   ).split(' '),
 );
 
@@ -89,6 +90,7 @@ function ownFaults(schema: Schema, value: unknown): string[] {
     ...(number !== undefined && number < (schema.minimum ?? -Infinity) ? ['is too small'] : []),
     ...(number !== undefined && number > (schema.maximum ?? Infinity) ? ['is too large'] : []),
     ...(Array.isArray(value) && value.length < (schema.minItems ?? 0) ? ['has too few items'] : []),
+    ...(Array.isArray(value) && value.length > (schema.maxItems ?? Infinity) ? ['has too many items'] : []),
   ];
 }
 

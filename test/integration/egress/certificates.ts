@@ -1,6 +1,6 @@
 /**
  * A key and two self-signed certificates for `receiver.test` and 127.0.0.1, made for these tests and worth nothing
- * elsewhere: one valid from 2020 to 2120, one only in January 2020.
+ * elsewhere: one valid from 2020 to 2120, one only in January 2020. Then another key with its certificate, that nobody trusts.
  */
 export const TEST_KEY = `-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg3N9CNNNoXQ+Uqkem
@@ -32,5 +32,25 @@ Af8wHgYDVR0RBBcwFYINcmVjZWl2ZXIudGVzdIcEfwAAATAdBgNVHQ4EFgQUcYII
 Q6D9yLqmcN2gm7Vmim+/EWYwCgYIKoZIzj0EAwIDSQAwRgIhALf2FqazNcIC2gfF
 UjCzddlYAIGlit+iMSszHv35KTcZAiEA3CEmFsS4WDovVxR5OrzpSFe3fbOCFquF
 ARyyCZ6418E=
+-----END CERTIFICATE-----
+`;
+
+export const OTHER_KEY = `-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgiqTzHpF07VARg6wV
+VHWVFZ1r9b9djr6BkUeJI+nB/i6hRANCAATipLjmg0zLw15XUxYBG3/WqkHTf1Ay
+JpxqtgVb/YgidITMfz3cUsbS0kk7N/4n2lIAq0x7Cv7XkpYcFiWo2oUW
+-----END PRIVATE KEY-----
+`;
+
+export const OTHER_CERTIFICATE = `-----BEGIN CERTIFICATE-----
+MIIBmDCCAT2gAwIBAgIUFZ63RHPlal7McasaPIsJHo2mAS4wCgYIKoZIzj0EAwIw
+IjEgMB4GA1UEAwwXUmluZ2JhY2sgdGVzdHMsIGFub3RoZXIwIBcNMjYxMTI0MDkw
+NDA4WhgPMjEyNjEwMzEwOTA0MDhaMCIxIDAeBgNVBAMMF1JpbmdiYWNrIHRlc3Rz
+LCBhbm90aGVyMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE4qS45oNMy8NeV1MW
+ARt/1qpB039QMiacarYFW/2IInSEzH893FLG0tJJOzf+J9pSAKtMewr+15KWHBYl
+qNqFFqNPME0wDAYDVR0TBAUwAwEB/zAeBgNVHREEFzAVgg1yZWNlaXZlci50ZXN0
+hwR/AAABMB0GA1UdDgQWBBS2PDWYJ2Zk9jizRcFh8lO6fqfstDAKBggqhkjOPQQD
+AgNJADBGAiEAqbsc9rrr5XYXFb9rLFRWuL0oT+elwFJQrrPQayYVgNACIQCyUX85
+XksiLCRaBCwWGEyb3zvaDz9h0GQlC5Qx/K0Yuw==
 -----END CERTIFICATE-----
 `;

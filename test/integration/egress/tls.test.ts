@@ -92,11 +92,15 @@ describe('over TLS', () => {
     expect(result.errorDetail).not.toContain('Bad Request');
   });
 
-  test.each(['TLSv1.2', 'TLSv1.3'] as const)('a receiver that wants a %s client certificate', async (version) => {
+  test.each([
+    ['TLSv1.2', 'tls_handshake_failed'],
+    ['TLSv1.3', 'tls_client_certificate_refused'],
+  ] as const)('a receiver that wants a %s client certificate: %s', async (version, errorCode) => {
     const options = { requestCert: true, ca: TEST_CERTIFICATE, minVersion: version, maxVersion: version };
     const receiver = await listenHttps(TEST_CERTIFICATE, options);
     const result = await makeSender(trusting).send(request(`https://receiver.test:${receiver.port}/`));
-    expect(result).toMatchObject({ outcome: 'tls', errorCode: 'tls_handshake_failed' });
+    expect(result).toMatchObject({ outcome: 'tls', errorCode });
+    expect(result.errorDetail).toContain('_ALERT_');
   });
 
   test('a plain URL to a TLS port is no HTTP', async () => {

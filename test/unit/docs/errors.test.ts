@@ -80,7 +80,7 @@ test('every attempt error belongs to an outcome, and every outcome but delivered
 });
 
 test('the outcome of each failure of a connection is the one the source gives it', () => {
-  const source = read('src/egress/failure.ts');
+  const source = read('src/egress/failure.ts') + read('src/egress/proxy-failure.ts');
   const pairs = source.matchAll(/outcome: '([a-z]+)',\s*code: '([a-z_]+)'/g);
   const expected = new Map([...pairs].map(([, outcome, code]) => [code!, `\`${outcome}\``]));
   expect(expected.size).toBeGreaterThan(8);

@@ -229,6 +229,34 @@ describe('an address in a special block', () => {
     expect(judgeAddress(address, []).verdict).toBe(verdict);
   });
 
+  test.each([
+    ['239.255.255.255', '224.0.0.0/4'],
+    ['240.0.0.0', '240.0.0.0/4'],
+    ['::2', '::/96'],
+    ['::fffe:ffff:ffff', 'IPv6'],
+    ['::1:0:0:0', 'IPv6'],
+    ['::ffff:1:0:0', 'IPv6'],
+    ['64:ff9a:ffff:ffff:ffff:ffff:ffff:ffff', 'IPv6'],
+    ['64:ff9b::1:0:0', 'IPv6'],
+    ['64:ff9b:0:ffff:ffff:ffff:ffff:ffff', 'IPv6'],
+    ['64:ff9b:2::', 'IPv6'],
+    ['ff:ffff:ffff:ffff:ffff:ffff:ffff:ffff', 'IPv6'],
+    ['100:0:0:1::', 'IPv6'],
+    ['1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff', 'IPv6'],
+    ['2001:1::', '2001::/23'],
+    ['2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff', '2001::/23'],
+    ['4000::', 'IPv6'],
+    ['fe00::', 'IPv6'],
+    ['fe7f:ffff:ffff:ffff:ffff:ffff:ffff:ffff', 'IPv6'],
+    ['febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff', 'fe80::/10'],
+    ['fec0::', 'fec0::/10'],
+    ['feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff', 'fec0::/10'],
+    ['ff00::', 'ff00::/8'],
+  ])('%s, at the edge of another one, is named after its own: %s', (address, block) => {
+    const judged = judgeAddress(address, []);
+    expect(judged.verdict === 'forbidden' && judged.range.split(' ')[0]).toBe(block);
+  });
+
   test.each(['2600::5efe:7f00:1', '2600::200:5efe:10.0.0.1', '2600:1:2:3:0:5efe:808:808'])(
     'ISATAP %s is forbidden whatever it hides',
     (address) => {
