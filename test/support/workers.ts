@@ -156,6 +156,7 @@ export function makeSubmitter(
     publicUrl: PUBLIC_URL,
     announceRuns: () => undefined,
     dueAt: () => undefined,
+    eventsWritten: () => undefined,
     ...changes,
   });
 }
