@@ -1,4 +1,4 @@
-import type { EndpointId, WorkerId } from '#domain/ids.ts';
+import type { AccountId, EndpointId, WorkerId } from '#domain/ids.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import type { Sender } from '#egress/send.ts';
 import type { Logger } from '#log.ts';
@@ -29,6 +29,7 @@ export interface CourierDeps {
   /** Called after the commit of a delivery that is due again at that time (Unix milliseconds). */
   readonly dueAt: (at: number) => void;
   readonly announceDeliveries: () => void;
+  readonly eventsWritten: (accountIds: readonly AccountId[]) => void;
 }
 
 /** Deliveries of an endpoint that takes nothing any more, taken out of the queue with one claim. */

@@ -14,7 +14,7 @@ import {
 } from '#domain/ids.ts';
 import type { SignatureScheme } from '#domain/signature.ts';
 import type { Connection } from './database.ts';
-import type { EndpointRef } from './endpoint-health.ts';
+import { type EndpointRef, withDates } from './endpoint-health.ts';
 
 export interface DeliveryClaim {
   /** Attempts at most. */
@@ -127,7 +127,11 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
       WHERE state = 'leased' GROUP BY account_id, endpoint_id
     ), candidate AS MATERIALIZED (
       SELECT walk.account_id, walk.endpoint_id, walk.number, coalesce(under_way.attempts, 0) AS attempts, lane.claims,
-        to_json(health) AS health, to_json(endpoint) AS endpoint, endpoint.rate_per_second,
+        json_build_object('circuit', circuit, 'resumeAt', resume_at, 'allowance', allowance, 'level', level,
+          'consecutiveFailures', consecutive_failures, 'failingSince', failing_since, 'lastSuccessAt', last_success_at,
+          'lastFailureAt', last_failure_at) AS health,
+        json_build_object('url', url, 'headers', headers, 'timeoutMs', timeout_ms, 'retrySchedule', retry_schedule,
+          'ordering', ordering) AS endpoint, endpoint.rate_per_second,
         endpoint.deleted_at IS NOT NULL OR endpoint.status = 'disabled' AS is_closed,
         endpoint.ordering = 'endpoint' OR endpoint.rate_per_second IS NOT NULL OR health.allowance IS NOT NULL AS is_strict,
         CASE WHEN endpoint.status <> 'enabled' OR endpoint.deleted_at IS NOT NULL OR health.resume_at > now()
@@ -227,8 +231,8 @@ type Row = (
       readonly lane: number;
       readonly room: number;
       /** These three with the first of a lane only. */
-      readonly endpoint: EndpointRow | null;
-      readonly health: HealthRow | null;
+      readonly endpoint: EndpointPart | null;
+      readonly health: object | null;
       readonly secrets: SealedDestination['secrets'] | null;
     })
   | { readonly lane: null }
@@ -239,24 +243,7 @@ type Row = (
   readonly closed: readonly EndpointRef[] | null;
 };
 
-/** As PostgreSQL writes rows as JSON. */
-interface EndpointRow {
-  readonly url: string;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly timeout_ms: number | null;
-  readonly retry_schedule: readonly number[] | null;
-  readonly ordering: DeliveryOrder;
-}
-interface HealthRow {
-  readonly circuit: Health['circuit'];
-  readonly resume_at: string | null;
-  readonly allowance: number | null;
-  readonly level: number;
-  readonly consecutive_failures: number;
-  readonly failing_since: string | null;
-  readonly last_success_at: string | null;
-  readonly last_failure_at: string | null;
-}
+type EndpointPart = Pick<SealedDestination, 'url' | 'headers' | 'timeoutMs' | 'retrySchedule' | 'ordering'>;
 
 function answer(rows: readonly Row[], limit: number): ClaimedDeliveries {
   const [{ lanes, wrapped, last, closed }] = rows as [Row];
@@ -267,8 +254,8 @@ function answer(rows: readonly Row[], limit: number): ClaimedDeliveries {
     if (row.lane === null) continue;
     deliveries.push(row);
     const { accountId, endpointId, endpoint, health, secrets, room } = row;
-    if (endpoint !== null)
-      destinations.push(toDestination({ accountId, endpointId, room }, endpoint, health!, secrets!));
+    if (endpoint !== null && health !== null && secrets !== null)
+      destinations.push({ accountId, endpointId, room, ...endpoint, health: withDates(health), secrets });
     if (row.lane > latest) [latest, nextLane] = [row.lane, { accountId, endpointId }];
   }
   const seen = { deliveries, destinations, closed: closed ?? [] };
@@ -277,32 +264,3 @@ function answer(rows: readonly Row[], limit: number): ClaimedDeliveries {
   const goesOn = lanes === MAX_LANES && !wrapped;
   return { ...seen, more: goesOn, nextLane: goesOn ? { accountId: last[0], endpointId: last[1] } : FIRST_LANE };
 }
-
-function toDestination(
-  lane: Pick<SealedDestination, 'accountId' | 'endpointId' | 'room'>,
-  { url, headers, timeout_ms: timeoutMs, retry_schedule: retrySchedule, ordering }: EndpointRow,
-  health: HealthRow,
-  secrets: SealedDestination['secrets'],
-): SealedDestination {
-  return {
-    ...lane,
-    url,
-    headers,
-    timeoutMs,
-    retrySchedule,
-    ordering,
-    health: {
-      circuit: health.circuit,
-      resumeAt: toDate(health.resume_at),
-      allowance: health.allowance,
-      level: health.level,
-      consecutiveFailures: health.consecutive_failures,
-      failingSince: toDate(health.failing_since),
-      lastSuccessAt: toDate(health.last_success_at),
-      lastFailureAt: toDate(health.last_failure_at),
-    },
-    secrets,
-  };
-}
-
-const toDate = (text: string | null) => (text === null ? null : new Date(text));

@@ -2,7 +2,7 @@ import type { Health } from '#domain/circuit.ts';
 import type { AccountId, EndpointId, SecretId } from '#domain/ids.ts';
 import type { SealedSecret } from '#domain/secret-box.ts';
 import { type Connection, type Database, transaction } from './database.ts';
-import { withDates } from './pings.ts';
+import { withDates } from './endpoint-health.ts';
 import type { endpoints } from './schema/callbacks.ts';
 
 export type EndpointRow = Readonly<typeof endpoints.$inferSelect>;

@@ -1,8 +1,8 @@
-import type { Health } from '#domain/circuit.ts';
 import type { AttemptId, DeliveryId, WorkerId } from '#domain/ids.ts';
 import type { SealedDestination } from './claim-deliveries.ts';
 import type { Connection } from './database.ts';
 import type { NewEndpointEvent } from './endpoint-events.ts';
+import { withDates } from './endpoint-health.ts';
 
 /**
  * Records an event for its endpoint alone, with a delivery that is under way from the start. Answers where it goes; undefined,
@@ -15,7 +15,7 @@ export async function insertPing(
 ): Promise<SealedDestination | undefined> {
   const { deliveryId, attemptId, workerId, leaseMs } = ids;
   const [row] = await sql<
-    Array<Omit<SealedDestination, 'accountId' | 'endpointId' | 'health' | 'room'> & { health: Texts }>
+    Array<Omit<SealedDestination, 'accountId' | 'endpointId' | 'health' | 'room'> & { health: object }>
   >`
     WITH endpoint AS (
       SELECT * FROM ringback.endpoints
@@ -50,16 +50,4 @@ export async function insertPing(
           AND (secret.expires_at IS NULL OR secret.expires_at > ${now})) AS secrets
     FROM endpoint`;
   return row && { accountId, endpointId, room: 1, ...row, health: withDates(row.health) };
-}
-
-/** Health as JSON has it. */
-type Texts = Readonly<Record<keyof Health, never>>;
-
-const TIMES = ['resumeAt', 'failingSince', 'lastSuccessAt', 'lastFailureAt'] as const satisfies Array<keyof Health>;
-
-/** JSON knows no dates. */
-export function withDates(health: object): Health {
-  const known = health as Readonly<Record<string, string | null>>;
-  const dates = TIMES.map((name) => [name, known[name] == null ? null : new Date(known[name])]);
-  return { ...known, ...Object.fromEntries(dates) } as unknown as Health;
 }

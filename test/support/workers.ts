@@ -120,6 +120,7 @@ export function startCourier(
     db: database.db,
     dueAt: (at) => dueDeliveries.at(at),
     announceDeliveries: () => worker.loop.wake(),
+    eventsWritten: () => undefined,
     endpointConcurrency: 10,
     sender,
     keys: SECRET_KEYS,

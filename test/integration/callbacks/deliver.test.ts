@@ -97,6 +97,7 @@ describe('a delivery', () => {
       guard: createGuard({ policy: ALLOW_LOOPBACK }),
       keys: SECRET_KEYS,
       announceDeliveries: () => undefined,
+      eventsWritten: () => undefined,
     });
     const rotated = accepted(await endpoints.rotateSecret(accountId, endpoint.id));
     startCourier(parts());
