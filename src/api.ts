@@ -8,6 +8,7 @@ import { Admission } from '#jobs/submit/admission.ts';
 import { CallbackTargets } from '#jobs/submit/callback-targets.ts';
 import { Canceler } from '#jobs/run/cancel.ts';
 import { Completions } from '#jobs/backend/completions.ts';
+import { EventFeed } from '#jobs/feed/event-feed.ts';
 import { JobEvents } from '#jobs/wait/job-events.ts';
 import { JobLists } from '#jobs/read/job-lists.ts';
 import { JobLogs } from '#jobs/read/job-log.ts';
@@ -53,6 +54,7 @@ export function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts:
     watch: parts.watch,
     polls,
     events: new JobEvents({ db, watch: parts.watch, onError }),
+    feed: new EventFeed({ db, watch: parts.feedWatch, onError }),
     canceler: new Canceler({ ...parts, ...shared, signalCancel: (jobId) => parts.signals.cancel(jobId) }),
     workerReports: new RunReports({ ...parts, ...shared, log, holders: ['worker'] }),
     completions: new Completions({ ...parts, ...shared, log }),

@@ -1,7 +1,7 @@
 import type { Config } from './config.ts';
 import { Redelivery } from '#callbacks/redelivery.ts';
 import { promoteDeliveries } from '#callbacks/rescue.ts';
-import { newId } from '#domain/ids.ts';
+import { type AccountId, newId } from '#domain/ids.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import { createGuard } from '#egress/guard.ts';
 import { systemResolver } from '#egress/resolve.ts';
@@ -9,11 +9,13 @@ import { createSender } from '#egress/send.ts';
 import { RunningLimits } from '#jobs/run/account-limits.ts';
 import { Endings } from '#jobs/run/endings.ts';
 import { promoteRuns } from '#jobs/run/promote-runs.ts';
+import { FeedWatch } from '#jobs/feed/feed-watch.ts';
 import type { JobTypes } from '#jobs/type/job-types.ts';
 import { JobWatch } from '#jobs/wait/job-watch.ts';
 import { ResultKeeper } from '#jobs/run/result-keeper.ts';
 import { TypeStats } from '#jobs/wait/type-stats.ts';
 import type { Logger } from './log.ts';
+import { EventChanges } from '#queue/event-changes.ts';
 import { JobChanges } from '#queue/job-changes.ts';
 import { DueWork } from '#queue/due-work.ts';
 import { Signals } from '#queue/signals.ts';
@@ -49,8 +51,14 @@ export async function openParts({ config, log, database }: ServiceDeps) {
     onError,
   });
   const dueAt = (at: number) => dueRuns.at(at);
-  const changes = new JobChanges({ db, listener: listener.sql, instance: workerId, onError });
-  const jobsChanged = (jobs: readonly JobRef[]) => changes.publish(jobs);
+  const changesDeps = { db, listener: listener.sql, instance: workerId, onError };
+  const changes = new JobChanges(changesDeps);
+  const eventChanges = new EventChanges(changesDeps);
+  const eventsWritten = (accountIds: readonly AccountId[]) => eventChanges.publish(accountIds);
+  const jobsChanged = (jobs: readonly JobRef[]) => {
+    changes.publish(jobs);
+    eventsWritten(jobs.map(({ accountId }) => accountId));
+  };
   const stats = new TypeStats({ db, onError });
   const ran = (type: string, ms: number) => stats.ran(type, ms);
   const resolve = systemResolver();
@@ -59,11 +67,14 @@ export async function openParts({ config, log, database }: ServiceDeps) {
     db,
     signals,
     changes,
+    eventChanges,
     watch: new JobWatch({ db, changes, onError }),
+    feedWatch: new FeedWatch({ db, changes: eventChanges, onError }),
     dueRuns,
     dueDeliveries,
     dueAt,
     jobsChanged,
+    eventsWritten,
     announceRuns,
     announceDeliveries,
     runningLimits: new RunningLimits({ db, maxRunning: config.accountLimits.maxRunning, onError }),
@@ -73,7 +84,7 @@ export async function openParts({ config, log, database }: ServiceDeps) {
     guard: createGuard({ policy: config.egress, resolve }),
     sender: createSender({ policy: config.egress, ...config.egressWay, resolve, userAgent: `Ringback/${VERSION}` }),
     close: async () => {
-      await Promise.all([changes.close(), stats.close()]);
+      await Promise.all([changes.close(), eventChanges.close(), stats.close()]);
       await Promise.all([listener.close(), db.close()]);
     },
   };

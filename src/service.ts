@@ -39,7 +39,7 @@ export async function startService(deps: ServiceDeps): Promise<Service> {
   const shared = { types, publicUrl };
   const roles = createRoles(deps, parts, shared);
   const remoteWorkers = createRemoteWorkers(deps, parts, shared);
-  await Promise.all([parts.signals.listen(), parts.changes.listen()]);
+  await Promise.all([parts.signals.listen(), parts.changes.listen(), parts.eventChanges.listen()]);
   for (const role of roles) role.start();
   server?.serve(createApi(deps, parts, { ...shared, remoteWorkers }).fetch);
 
@@ -47,7 +47,13 @@ export async function startService(deps: ServiceDeps): Promise<Service> {
     const graceMs = config.shutdownTimeoutMs;
     remoteWorkers.stop();
     // All at once, so that one bound holds for everything. A run that ends now still queues its delivery, durably.
-    await Promise.all([parts.watch.close(), server?.close(graceMs), ...roles.map((role) => role.stop(graceMs))]);
+    const { watch, feedWatch } = parts;
+    await Promise.all([
+      watch.close(),
+      feedWatch.close(),
+      server?.close(graceMs),
+      ...roles.map((role) => role.stop(graceMs)),
+    ]);
     await parts.close();
   }
   return { url: server?.url, stop };

@@ -1,10 +1,10 @@
-import type { WorkerId } from '#domain/ids.ts';
+import type { AccountId, EndpointId, WorkerId } from '#domain/ids.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import type { Sender } from '#egress/send.ts';
 import type { Logger } from '#log.ts';
 import { ClaimLoop } from '#queue/claim-loop.ts';
 import { LEASE_MS, Leases } from '#queue/leases.ts';
-import { type ClaimedDelivery, claimDeliveries, FIRST_LANE } from '#store/claim-deliveries.ts';
+import { type ClaimedDelivery, claimDeliveries, FIRST_LANE, type SealedDestination } from '#store/claim-deliveries.ts';
 import { type Database, isUnavailable } from '#store/database.ts';
 import type { Settlement } from '#store/deliveries.ts';
 import { type AttemptRef, renewAttempts } from '#store/delivery-queue.ts';
@@ -29,6 +29,7 @@ export interface CourierDeps {
   /** Called after the commit of a delivery that is due again at that time (Unix milliseconds). */
   readonly dueAt: (at: number) => void;
   readonly announceDeliveries: () => void;
+  readonly eventsWritten: (accountIds: readonly AccountId[]) => void;
 }
 
 /** Deliveries of an endpoint that takes nothing any more, taken out of the queue with one claim. */
@@ -47,8 +48,8 @@ export class Courier {
   readonly #settlements: GroupCommit<Made>;
   readonly #shutdown = new AbortController();
   #nextLane = FIRST_LANE;
-  /** Something waits for the end of an attempt. */
-  #isLimited = false;
+  /** Endpoints that have as much under way here as they may, and more waiting, it may be. */
+  readonly #full = new Map<EndpointId, { underWay: number; claimAt: number }>();
 
   constructor(deps: CourierDeps) {
     this.#deps = deps;
@@ -91,9 +92,9 @@ export class Courier {
   async #claim(limit: number): Promise<{ claimed: Claimed[]; more: boolean }> {
     const { db, keys, workerId, endpointConcurrency: endpointLimit } = this.#deps;
     const claim = { limit, workerId, leaseMs: LEASE_MS, afterLane: this.#nextLane, now: new Date(), endpointLimit };
-    const { deliveries, destinations, more, isLimited, closed, nextLane } = await claimDeliveries(db.sql, claim);
+    const { deliveries, destinations, more, closed, nextLane } = await claimDeliveries(db.sql, claim);
     this.#nextLane = nextLane;
-    this.#isLimited = isLimited;
+    this.#noteFull(deliveries, destinations);
     for (const lane of closed) await closeLane(db.sql, lane, { limit: CLOSED_AT_ONCE, now: new Date() });
     const opened = new Map(destinations.map((sealed) => [sealed.endpointId, openDestination(sealed, keys)]));
     const claimed = deliveries.map((delivery) => ({ delivery, destination: opened.get(delivery.endpointId)! }));
@@ -113,8 +114,28 @@ export class Courier {
       this.#log(settlement, isOurs);
     } finally {
       this.#leases.drop(held);
-      if (this.#isLimited) this.loop.wake();
+      this.#freePlace(delivery.endpointId);
     }
+  }
+
+  /** What may wait for a place at its endpoint is claimed when half of the places are free: not one by one. */
+  #noteFull(deliveries: readonly ClaimedDelivery[], destinations: readonly SealedDestination[]): void {
+    for (const { endpointId, room } of destinations) {
+      const taken = deliveries.filter((delivery) => delivery.endpointId === endpointId).length;
+      const underWay = (this.#full.get(endpointId)?.underWay ?? 0) + taken;
+      if (taken >= room) this.#full.set(endpointId, { underWay, claimAt: Math.floor(underWay / 2) });
+      else this.#full.delete(endpointId);
+    }
+  }
+
+  #freePlace(endpointId: EndpointId): void {
+    const full = this.#full.get(endpointId);
+    if (full === undefined) return;
+    full.underWay -= 1;
+    if (full.underWay > full.claimAt) return;
+    full.claimAt = Math.floor(full.underWay / 2);
+    if (full.underWay <= 0) this.#full.delete(endpointId);
+    this.loop.wake();
   }
 
   async #renew(held: readonly AttemptRef[]): Promise<readonly AttemptRef[]> {

@@ -28,6 +28,8 @@ export interface EndpointsDeps {
   readonly keys: readonly SecretKey[];
   /** Called after the commit of a delivery that may be sent now. */
   readonly announceDeliveries: () => void;
+  /** Called after the commit of events of these accounts. */
+  readonly eventsWritten: (accountIds: readonly AccountId[]) => void;
 }
 
 /** Registering callback URLs, and what becomes of them. */
@@ -106,12 +108,13 @@ export class Endpoints {
    * held for a disabled one waits for `recover`. May be asked again.
    */
   async enable(accountId: AccountId, id: EndpointId): Promise<Result<EndpointRecord>> {
-    const { db, announceDeliveries } = this.#deps;
+    const { db, announceDeliveries, eventsWritten } = this.#deps;
     const now = new Date();
     await transaction(db, async (tx) => {
       if (!(await enableEndpoint(tx, { accountId, id }, now))) return;
       await insertEndpointEvents(tx, [endpointEvent('endpoint.recovered', { accountId, endpointId: id }, now, {})]);
     });
+    eventsWritten([accountId]);
     announceDeliveries();
     return this.find(accountId, id);
   }

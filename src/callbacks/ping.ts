@@ -16,6 +16,7 @@ export interface PingsDeps {
   readonly workerId: WorkerId;
   readonly timeoutMs: number;
   readonly announceDeliveries: () => void;
+  readonly eventsWritten: (accountIds: readonly AccountId[]) => void;
 }
 
 /** The lease of a ping outlasts its request; should this process die, a keeper records it as interrupted. */
@@ -52,6 +53,7 @@ export class Pings {
       body: Buffer.from(event.body),
     };
     const settlement = await attempt(delivery, openDestination(destination, keys), { ...this.#deps, schedule: [0] });
+    this.#deps.eventsWritten([accountId]);
     await settle([{ settlement, health: destination.health }], this.#deps);
     const [made] = await listAttempts(db, accountId, ids.deliveryId);
     return { ok: true, value: made! };

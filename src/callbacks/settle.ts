@@ -1,6 +1,7 @@
+import { isOurFault } from '#domain/attempt.ts';
 import { type Health, healthSignOf, isHopeless, isQuiet, nextHealth, type Sign } from '#domain/circuit.ts';
 import type { DisabledReason } from '#domain/endpoint-policy.ts';
-import { type DeliveryId, type EndpointId, newId } from '#domain/ids.ts';
+import { type AccountId, type DeliveryId, type EndpointId, newId } from '#domain/ids.ts';
 import { type Database, type Transaction, transaction } from '#store/database.ts';
 import { settleDeliveries, type Settlement } from '#store/deliveries.ts';
 import { disableEndpoint, insertEndpointEvents, type NewEndpointEvent } from '#store/endpoint-events.ts';
@@ -17,6 +18,8 @@ export interface SettleDeps {
   readonly db: Database;
   /** Called after the commit of a delivery that somebody else is to get. */
   readonly announceDeliveries: () => void;
+  /** Called after the commit of events of these accounts. */
+  readonly eventsWritten: (accountIds: readonly AccountId[]) => void;
 }
 
 /**
@@ -27,31 +30,38 @@ export async function settle(made: readonly Made[], deps: SettleDeps): Promise<R
   const settlements = made.map(({ settlement }) => settlement);
   const telling = made.filter(({ settlement, health }) => !isQuiet(health, signOf(settlement)));
   if (telling.length === 0) return settleDeliveries(deps.db.sql, settlements);
-  let isToTell = false;
+  let told: Told = { isDue: false, accountIds: [] };
   const settled = await transaction(deps.db, async (tx) => {
     const healths = await lockHealth(tx, endpointsOf(telling));
     const done = await settleDeliveries(tx, settlements);
     const ours = telling.map(({ settlement }) => settlement).filter(({ delivery }) => done.has(delivery.id));
-    isToTell = await judge(tx, healths, ours);
+    told = await judge(tx, healths, ours);
     return done;
   });
-  if (isToTell) deps.announceDeliveries();
+  if (told.isDue) deps.announceDeliveries();
+  if (told.accountIds.length > 0) deps.eventsWritten(told.accountIds);
   return settled;
 }
 
-/** Answers whether somebody is to be told of what came of it. */
+/** Of whom there are events, and whether any is to be delivered. */
+interface Told {
+  readonly isDue: boolean;
+  readonly accountIds: readonly AccountId[];
+}
+
+/** Answers who is to be told of what came of it. */
 async function judge(
   tx: Transaction,
   healths: readonly EndpointHealth[],
   settlements: readonly Settlement[],
-): Promise<boolean> {
+): Promise<Told> {
   const events: NewEndpointEvent[] = settlements
     .filter(({ verdict, trigger }) => verdict.status === 'exhausted' && trigger !== 'probe')
     .map(exhausted);
   const changed: EndpointHealth[] = [];
   for (const health of healths) {
     const signs = settlements.filter(({ delivery }) => delivery.endpointId === health.endpointId).map(signOf);
-    const after = signs.reduce<EndpointHealth>((known, sign) => ({ ...known, ...nextHealth(known, sign) }), health);
+    const after = { ...health, ...signs.reduce<Health>(nextHealth, health) };
     changed.push(after);
     const reason = whyDisable(after, signs);
     const now = signs.at(-1)?.at ?? new Date();
@@ -63,7 +73,8 @@ async function judge(
   await writeHealth(tx, changed);
   const blocked = settlements.flatMap(blockedLane);
   if (blocked.length > 0) await blockLanes(tx, blocked);
-  return events.length > 0 && insertEndpointEvents(tx, events);
+  const isDue = events.length > 0 && (await insertEndpointEvents(tx, events));
+  return { isDue, accountIds: [...new Set(events.map(({ accountId }) => accountId))] };
 }
 
 function whyDisable(health: Health, signs: readonly Sign[]): DisabledReason | undefined {
@@ -84,9 +95,8 @@ function endpointsOf(made: readonly Made[]) {
 
 function signOf({ result, settledAt }: Settlement): Sign {
   const response = 'response' in result ? result.response : null;
-  const isOurs = result.errorCode === 'secret_unreadable';
   return {
-    sign: healthSignOf(result.outcome, response?.status ?? null, isOurs),
+    sign: healthSignOf(result.outcome, response?.status ?? null, isOurFault(result.errorCode)),
     at: settledAt,
     retryAfterMs: 'response' in result ? retryAfterOf(result) : null,
     random: Math.random(),

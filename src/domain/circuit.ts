@@ -7,7 +7,7 @@ export type CircuitState = (typeof CIRCUIT_STATES)[number];
 /** Failures in a row that open a circuit. */
 export const FAILURES_TO_OPEN = 10;
 /** The first pause; each one that follows without a success is twice as long. */
-export const FIRST_PAUSE_MS = 1000;
+const FIRST_PAUSE_MS = 1000;
 export const LONGEST_PAUSE_MS = 5 * 60_000;
 /** After so long without one success an endpoint is given up on. */
 export const GIVE_UP_AFTER_MS = 5 * 86_400_000;

@@ -3,7 +3,6 @@ import { FINAL_JOB_EVENT_TYPES } from './job.ts';
 
 /** `paused` waits for its owner; `disabled` was given up on, and what is for it is held. */
 export const ENDPOINT_STATUSES = ['enabled', 'paused', 'disabled'] as const;
-export type EndpointStatus = (typeof ENDPOINT_STATUSES)[number];
 
 /** Why an endpoint is disabled: it answered 410, or nothing has succeeded for days. */
 export const DISABLED_REASONS = ['gone', 'failing'] as const;
@@ -26,15 +25,3 @@ export const EVENT_FILTERS: readonly string[] = [
   ...new Set(SUBSCRIBABLE_EVENT_TYPES.map((type) => `${type.split('.')[0]!}.*`)),
   ...SUBSCRIBABLE_EVENT_TYPES,
 ];
-
-/** What of an endpoint's own policy is left to the configuration is null. */
-export interface EndpointPolicy {
-  readonly timeoutMs: number | null;
-  /** Attempts at once, in all processes together. */
-  readonly concurrency: number | null;
-  /** Attempts a second, in all processes together. */
-  readonly ratePerSecond: number | null;
-  /** Delays before each attempt, in milliseconds; the first is 0. */
-  readonly retrySchedule: readonly number[] | null;
-  readonly ordering: DeliveryOrder;
-}

@@ -8,7 +8,7 @@ export const PROBLEMS = {
   invalid_id: { status: 400, title: 'The id is not well formed' },
   invalid_query: { status: 400, title: 'A query parameter is not valid' },
   invalid_idempotency_key: { status: 400, title: 'The Idempotency-Key is not well formed' },
-  invalid_last_event_id: { status: 400, title: 'The Last-Event-ID is not one of this job' },
+  invalid_last_event_id: { status: 400, title: 'The Last-Event-ID is not one of this stream' },
   unauthenticated: { status: 401, title: 'A valid API key is needed' },
   insufficient_scope: { status: 403, title: 'The API key may not do this' },
   route_not_found: { status: 404, title: 'There is no such route' },

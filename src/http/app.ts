@@ -13,6 +13,7 @@ import { onError, problem } from './problem.ts';
 import { type DeliveryRoutesDeps, deliveryRoutes } from './routes/deliveries.ts';
 import { type EndpointRoutesDeps, endpointRoutes } from './routes/endpoints.ts';
 import { type CompletionRoutesDeps, completionRoutes } from './routes/completions.ts';
+import { feedRoutes, type FeedRoutesDeps } from './routes/events.ts';
 import { type JobListRoutesDeps, jobListRoutes } from './routes/job-lists.ts';
 import { type JobRoutesDeps, jobRoutes } from './routes/jobs.ts';
 import { jobEventRoutes, type JobEventRoutesDeps } from './routes/job-events.ts';
@@ -29,7 +30,7 @@ import { type RunRoutesDeps, runRoutes } from './routes/worker-runs.ts';
 type JobDeps = JobRoutesDeps & JobListRoutesDeps & JobStatusRoutesDeps & JobEventRoutesDeps & SubmissionRoutesDeps;
 type WorkerDeps = ClaimRoutesDeps & RunRoutesDeps & CompletionRoutesDeps;
 
-type CallbackDeps = EndpointRoutesDeps & SecretRoutesDeps & Pick<DeliveryRoutesDeps, 'redelivery'>;
+type CallbackDeps = EndpointRoutesDeps & SecretRoutesDeps & Pick<DeliveryRoutesDeps, 'redelivery'> & FeedRoutesDeps;
 
 export interface AppDeps
   extends Omit<JobDeps, 'renderJob'>, WorkerDeps, ScheduleRoutesDeps, LogRoutesDeps, CallbackDeps {
@@ -68,6 +69,7 @@ export function createApp(deps: AppDeps) {
   app.route('/', jobRoutes(deps));
   app.route('/', jobStatusRoutes({ ...deps, renderJob }));
   app.route('/', jobEventRoutes({ ...deps, renderJob }));
+  app.route('/', feedRoutes(deps));
   app.route('/', scheduleRoutes(deps));
   app.route('/', resultRoutes(deps));
   app.route('/', logRoutes(deps));

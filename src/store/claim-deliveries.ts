@@ -14,7 +14,7 @@ import {
 } from '#domain/ids.ts';
 import type { SignatureScheme } from '#domain/signature.ts';
 import type { Connection } from './database.ts';
-import type { EndpointRef } from './endpoint-health.ts';
+import { type EndpointRef, withDates } from './endpoint-health.ts';
 
 export interface DeliveryClaim {
   /** Attempts at most. */
@@ -64,6 +64,8 @@ export interface SealedDestination {
   readonly retrySchedule: readonly number[] | null;
   readonly ordering: DeliveryOrder;
   readonly health: Health;
+  /** Attempts that it could have when they were claimed, with what was under way left out. */
+  readonly room: number;
   /** The sealed secrets that sign now, newest first; the ciphertext in base64. */
   readonly secrets: ReadonlyArray<{ id: SecretId; scheme: SignatureScheme; keyId: string; ciphertext: string }>;
 }
@@ -74,8 +76,6 @@ export interface ClaimedDeliveries {
   readonly destinations: readonly SealedDestination[];
   /** True when more may be due that could be sent now. */
   readonly more: boolean;
-  /** True when some waits for the end of what is under way: an endpoint has as much as it may. */
-  readonly isLimited: boolean;
   /** Endpoints that take nothing any more, though something is due to them. */
   readonly closed: readonly EndpointRef[];
   readonly nextLane: Lane;
@@ -127,7 +127,11 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
       WHERE state = 'leased' GROUP BY account_id, endpoint_id
     ), candidate AS MATERIALIZED (
       SELECT walk.account_id, walk.endpoint_id, walk.number, coalesce(under_way.attempts, 0) AS attempts, lane.claims,
-        to_json(health) AS health, to_json(endpoint) AS endpoint, endpoint.rate_per_second,
+        json_build_object('circuit', circuit, 'resumeAt', resume_at, 'allowance', allowance, 'level', level,
+          'consecutiveFailures', consecutive_failures, 'failingSince', failing_since, 'lastSuccessAt', last_success_at,
+          'lastFailureAt', last_failure_at) AS health,
+        json_build_object('url', url, 'headers', headers, 'timeoutMs', timeout_ms, 'retrySchedule', retry_schedule,
+          'ordering', ordering) AS endpoint, endpoint.rate_per_second,
         endpoint.deleted_at IS NOT NULL OR endpoint.status = 'disabled' AS is_closed,
         endpoint.ordering = 'endpoint' OR endpoint.rate_per_second IS NOT NULL OR health.allowance IS NOT NULL AS is_strict,
         CASE WHEN endpoint.status <> 'enabled' OR endpoint.deleted_at IS NOT NULL OR health.resume_at > now()
@@ -164,7 +168,7 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
           SELECT FROM gate WHERE gate.account_id = candidate.account_id AND gate.endpoint_id = candidate.endpoint_id))
       ) AS ranked
     ), picked AS MATERIALIZED (
-      SELECT item.account_id, item.delivery_id, share.endpoint_id, share.lane, (row_number() OVER ())::int AS number,
+      SELECT item.account_id, item.delivery_id, share.endpoint_id, share.lane, share.room, (row_number() OVER ())::int AS number,
         row_number() OVER (PARTITION BY share.lane) = 1 AS first_of_lane
       FROM share CROSS JOIN LATERAL (
         SELECT account_id, delivery_id FROM ringback.delivery_queue AS item
@@ -190,13 +194,13 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
       FROM picked
       WHERE item.account_id = picked.account_id AND item.delivery_id = picked.delivery_id
       RETURNING item.account_id, item.delivery_id, item.endpoint_id, item.event_id, item.event_created_at, item.attempt_id,
-        item.trigger, picked.lane, picked.first_of_lane
+        item.trigger, picked.lane, picked.room, picked.first_of_lane
     )
     SELECT
       leased.account_id AS "accountId", leased.delivery_id AS id, leased.event_id AS "eventId",
       delivery.event_type AS "eventType", delivery.job_id AS "jobId", leased.endpoint_id AS "endpointId",
       leased.attempt_id AS "attemptId", leased.trigger, delivery.attempt_count AS "attemptCount",
-      delivery.schedule_from AS "scheduleFrom", event.body, leased.lane,
+      delivery.schedule_from AS "scheduleFrom", event.body, leased.lane, leased.room,
       CASE WHEN first_of_lane THEN (SELECT endpoint FROM candidate WHERE number = leased.lane) END AS endpoint,
       CASE WHEN first_of_lane THEN (SELECT health FROM candidate WHERE number = leased.lane) END AS health,
       CASE WHEN first_of_lane THEN (
@@ -208,8 +212,7 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
       looked.*
     FROM (
       SELECT max(number) AS lanes, bool_or(wrapped) AS wrapped, max(ARRAY[account_id, endpoint_id]) FILTER (WHERE NOT wrapped) AS last,
-        (SELECT json_agg(json_build_object('accountId', account_id, 'endpointId', endpoint_id)) FROM candidate WHERE is_closed) AS closed,
-        coalesce((SELECT bool_or(room <= 0 AND attempts > 0 OR room BETWEEN 1 AND ${limit}) FROM candidate), false) AS "isLimited"
+        (SELECT json_agg(json_build_object('accountId', account_id, 'endpointId', endpoint_id)) FROM candidate WHERE is_closed) AS closed
       FROM walk) AS looked
     LEFT JOIN (leased
       CROSS JOIN LATERAL (
@@ -226,9 +229,10 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
 type Row = (
   | (ClaimedDelivery & {
       readonly lane: number;
+      readonly room: number;
       /** These three with the first of a lane only. */
-      readonly endpoint: EndpointRow | null;
-      readonly health: HealthRow | null;
+      readonly endpoint: EndpointPart | null;
+      readonly health: object | null;
       readonly secrets: SealedDestination['secrets'] | null;
     })
   | { readonly lane: null }
@@ -237,72 +241,26 @@ type Row = (
   readonly wrapped: boolean;
   readonly last: readonly [accountId: string, endpointId: string];
   readonly closed: readonly EndpointRef[] | null;
-  readonly isLimited: boolean;
 };
 
-/** As PostgreSQL writes rows as JSON. */
-interface EndpointRow {
-  readonly url: string;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly timeout_ms: number | null;
-  readonly retry_schedule: readonly number[] | null;
-  readonly ordering: DeliveryOrder;
-}
-interface HealthRow {
-  readonly circuit: Health['circuit'];
-  readonly resume_at: string | null;
-  readonly allowance: number | null;
-  readonly level: number;
-  readonly consecutive_failures: number;
-  readonly failing_since: string | null;
-  readonly last_success_at: string | null;
-  readonly last_failure_at: string | null;
-}
+type EndpointPart = Pick<SealedDestination, 'url' | 'headers' | 'timeoutMs' | 'retrySchedule' | 'ordering'>;
 
 function answer(rows: readonly Row[], limit: number): ClaimedDeliveries {
-  const [{ lanes, wrapped, last, closed, isLimited }] = rows as [Row];
+  const [{ lanes, wrapped, last, closed }] = rows as [Row];
   const deliveries: ClaimedDelivery[] = [];
   const destinations: SealedDestination[] = [];
   let [latest, nextLane] = [0, FIRST_LANE];
   for (const row of rows) {
     if (row.lane === null) continue;
     deliveries.push(row);
-    const { accountId, endpointId, endpoint, health, secrets } = row;
-    if (endpoint !== null) destinations.push(toDestination({ accountId, endpointId }, endpoint, health!, secrets!));
+    const { accountId, endpointId, endpoint, health, secrets, room } = row;
+    if (endpoint !== null && health !== null && secrets !== null)
+      destinations.push({ accountId, endpointId, room, ...endpoint, health: withDates(health), secrets });
     if (row.lane > latest) [latest, nextLane] = [row.lane, { accountId, endpointId }];
   }
-  const seen = { deliveries, destinations, isLimited, closed: closed ?? [] };
+  const seen = { deliveries, destinations, closed: closed ?? [] };
   if (deliveries.length > 0) return { ...seen, more: deliveries.length >= limit || lanes > 1, nextLane };
   // None of these may have anything now: go on behind them, once around.
   const goesOn = lanes === MAX_LANES && !wrapped;
   return { ...seen, more: goesOn, nextLane: goesOn ? { accountId: last[0], endpointId: last[1] } : FIRST_LANE };
 }
-
-function toDestination(
-  lane: Pick<SealedDestination, 'accountId' | 'endpointId'>,
-  { url, headers, timeout_ms: timeoutMs, retry_schedule: retrySchedule, ordering }: EndpointRow,
-  health: HealthRow,
-  secrets: SealedDestination['secrets'],
-): SealedDestination {
-  return {
-    ...lane,
-    url,
-    headers,
-    timeoutMs,
-    retrySchedule,
-    ordering,
-    health: {
-      circuit: health.circuit,
-      resumeAt: toDate(health.resume_at),
-      allowance: health.allowance,
-      level: health.level,
-      consecutiveFailures: health.consecutive_failures,
-      failingSince: toDate(health.failing_since),
-      lastSuccessAt: toDate(health.last_success_at),
-      lastFailureAt: toDate(health.last_failure_at),
-    },
-    secrets,
-  };
-}
-
-const toDate = (text: string | null) => (text === null ? null : new Date(text));

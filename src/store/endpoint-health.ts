@@ -48,3 +48,12 @@ export async function blockLanes(
     WHERE lane.account_id = blocked."accountId" AND lane.endpoint_id = blocked."endpointId"
       AND blocked."endpointId" LIKE 'ep\\_%' -- FEW_ROWS`;
 }
+
+const TIMES = ['resumeAt', 'failingSince', 'lastSuccessAt', 'lastFailureAt'] as const satisfies Array<keyof Health>;
+
+/** Health as PostgreSQL writes it as JSON, which knows no dates. */
+export function withDates(health: object): Health {
+  const known = health as Health;
+  const dates = TIMES.map((name) => [name, known[name] === null ? null : new Date(known[name])]);
+  return { ...known, ...Object.fromEntries(dates) };
+}

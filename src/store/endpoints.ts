@@ -2,7 +2,7 @@ import type { Health } from '#domain/circuit.ts';
 import type { NewSecret } from '#domain/endpoint.ts';
 import type { AccountId, EndpointId } from '#domain/ids.ts';
 import type { Connection, Database } from './database.ts';
-import { withDates } from './pings.ts';
+import { withDates } from './endpoint-health.ts';
 import type { endpoints } from './schema/callbacks.ts';
 
 export type EndpointRow = Readonly<typeof endpoints.$inferSelect>;

@@ -146,8 +146,8 @@ export interface StoredResult {
 }
 
 /**
- * Ends runs, or jobs that wait: queues, job, run, event and delivery in one statement. Answers the jobs it ended, and whether somebody
- * is to be told. The fence
+ * Ends runs, or jobs that wait: queues, job, run, event and delivery in one statement. Answers the jobs it ended, and whether anybody
+ * is to be told of any. The fence
  * is the queue's row: a run that is no longer the job's own (its lease ran out, another worker took over) finds none and is
  * not among the answer. Nor is one that was called off and would be run again: whoever ends it looks at it anew. The queue's
  * row is locked before the job's, here as in a claim, so that the two cannot deadlock.
@@ -221,20 +221,22 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
     ), event AS (
       INSERT INTO ringback.events (account_id, id, type, job_id, sequence, body, created_at)
       SELECT account_id, "eventId", "eventType", id, event_sequence, convert_to("eventBody", 'UTF8'), "endedAt" FROM ended
+    ), told AS (
+      SELECT account_id, id, "eventId", "eventType", "endedAt", "deliveryId", "endpointId" FROM ended
+      WHERE status <> 'in_progress'
     ), target AS (
       -- The one that the job named, and those of its account that want to hear of such events: each once.
-      SELECT ended.*, "deliveryId" AS delivery_id, endpoint.id AS endpoint_id, endpoint.status AS endpoint_status,
+      SELECT told.*, "deliveryId" AS delivery_id, endpoint.id AS endpoint_id, endpoint.status AS endpoint_status,
         endpoint.deleted_at
-      FROM ended CROSS JOIN LATERAL (
-        SELECT * FROM ringback.endpoints WHERE account_id = ended.account_id AND id = "endpointId" LIMIT 1) AS endpoint
+      FROM told CROSS JOIN LATERAL (
+        SELECT * FROM ringback.endpoints WHERE account_id = told.account_id AND id = "endpointId" LIMIT 1) AS endpoint
       UNION ALL
-      SELECT ended.*, 'dlv_' || substr("eventId", 5, 22)
+      SELECT told.*, 'dlv_' || substr("eventId", 5, 22)
           || lpad(to_hex(row_number() OVER (PARTITION BY "eventId" ORDER BY endpoint.id)), 4, '0'),
         endpoint.id, endpoint.status, endpoint.deleted_at
-      FROM ended JOIN ringback.endpoints AS endpoint
-        ON endpoint.account_id || '' = ended.account_id AND event_types <> '{}' AND endpoint.deleted_at IS NULL
+      FROM told JOIN ringback.endpoints AS endpoint
+        ON endpoint.account_id || '' = told.account_id AND event_types <> '{}' AND endpoint.deleted_at IS NULL
         AND event_types && ARRAY['*', 'job.*', "eventType"] AND endpoint.id IS DISTINCT FROM "endpointId"
-      WHERE ended.status <> 'in_progress'
     ), delivery AS (
       INSERT INTO ringback.deliveries (
         account_id, id, event_id, event_type, job_id, endpoint_id, status, attempt_count, next_attempt_at,
@@ -251,7 +253,7 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
       SELECT account_id, id, endpoint_id, event_id, created_at, position, 'ready', created_at
       FROM delivery WHERE status = 'pending'
     )
-    SELECT id, EXISTS (SELECT FROM delivery WHERE delivery.event_id = "eventId" AND status = 'pending') AS "isToTell" FROM ended`;
+    SELECT id, EXISTS (SELECT FROM delivery WHERE status = 'pending') AS "isToTell" FROM ended`;
   return new Map(ended.map(({ id, isToTell }) => [id, isToTell]));
 }
 

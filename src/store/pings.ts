@@ -1,8 +1,8 @@
-import type { Health } from '#domain/circuit.ts';
 import type { AttemptId, DeliveryId, WorkerId } from '#domain/ids.ts';
 import type { SealedDestination } from './claim-deliveries.ts';
 import type { Connection } from './database.ts';
 import type { NewEndpointEvent } from './endpoint-events.ts';
+import { withDates } from './endpoint-health.ts';
 
 /**
  * Records an event for its endpoint alone, with a delivery that is under way from the start. Answers where it goes; undefined,
@@ -14,7 +14,9 @@ export async function insertPing(
   ids: { deliveryId: DeliveryId; attemptId: AttemptId; workerId: WorkerId; leaseMs: number },
 ): Promise<SealedDestination | undefined> {
   const { deliveryId, attemptId, workerId, leaseMs } = ids;
-  const [row] = await sql<Array<Omit<SealedDestination, 'accountId' | 'endpointId' | 'health'> & { health: Texts }>>`
+  const [row] = await sql<
+    Array<Omit<SealedDestination, 'accountId' | 'endpointId' | 'health' | 'room'> & { health: object }>
+  >`
     WITH endpoint AS (
       SELECT * FROM ringback.endpoints
       WHERE account_id = ${accountId} AND id = ${endpointId} AND deleted_at IS NULL
@@ -47,17 +49,5 @@ export async function insertPing(
         WHERE secret.account_id = endpoint.account_id AND secret.endpoint_id = endpoint.id
           AND (secret.expires_at IS NULL OR secret.expires_at > ${now})) AS secrets
     FROM endpoint`;
-  return row && { accountId, endpointId, ...row, health: withDates(row.health) };
-}
-
-/** Health as JSON has it. */
-type Texts = Readonly<Record<keyof Health, never>>;
-
-const TIMES = ['resumeAt', 'failingSince', 'lastSuccessAt', 'lastFailureAt'] as const satisfies Array<keyof Health>;
-
-/** JSON knows no dates. */
-export function withDates(health: object): Health {
-  const known = health as Readonly<Record<string, string | null>>;
-  const dates = TIMES.map((name) => [name, known[name] == null ? null : new Date(known[name])]);
-  return { ...known, ...Object.fromEntries(dates) } as unknown as Health;
+  return row && { accountId, endpointId, room: 1, ...row, health: withDates(row.health) };
 }

@@ -68,6 +68,7 @@ const ROUTES = [
   'GET /v1/endpoints',
   'GET /v1/endpoints/{id}',
   'GET /v1/endpoints/{id}/secrets',
+  'GET /v1/events',
   'GET /v1/job-types',
   'GET /v1/jobs',
   'GET /v1/jobs/{id}',
@@ -241,7 +242,7 @@ describe('what the service answers', () => {
     expectDeclared(await ask('POST', '/v1/endpoints', { url: `${receiver.url}/new` }), 'post', '/v1/endpoints');
     expectDeclared(await ask('POST', '/v1/endpoints', { url: 'ftp://x' }), 'post', '/v1/endpoints');
     expectDeclared(await ask('POST', '/v1/jobs', { type: 'ringback.ecko', input: 1 }), 'post', '/v1/jobs');
-    for (const path of ['/v1/jobs', '/v1/endpoints', '/v1/job-types', '/healthz', '/readyz']) {
+    for (const path of ['/v1/jobs', '/v1/events', '/v1/endpoints', '/v1/job-types', '/healthz', '/readyz']) {
       expectDeclared(await ask('GET', path), 'get', path);
     }
   });

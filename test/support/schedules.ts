@@ -36,6 +36,7 @@ export function makeSchedules(
     keys: SECRET_KEYS,
     admission: { admit: () => Promise.resolve(undefined) },
     announceRuns: () => undefined,
+    eventsWritten: () => undefined,
     ...changes,
   });
 }
@@ -60,7 +61,8 @@ export function makeKeeper(
   const { log, lines } = memoryLog();
   const woken: string[] = [];
   const types = new JobTypes(jobs);
-  const deps = { db, types, log, announceRuns: (pool: string) => void woken.push(pool), ...changes };
+  const announceRuns = (pool: string) => void woken.push(pool);
+  const deps = { db, types, log, announceRuns, eventsWritten: () => undefined, ...changes };
   return { fire: (now) => fireSchedules(deps, now), lines, woken };
 }
 

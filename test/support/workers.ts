@@ -120,6 +120,7 @@ export function startCourier(
     db: database.db,
     dueAt: (at) => dueDeliveries.at(at),
     announceDeliveries: () => worker.loop.wake(),
+    eventsWritten: () => undefined,
     endpointConcurrency: 10,
     sender,
     keys: SECRET_KEYS,
@@ -156,6 +157,7 @@ export function makeSubmitter(
     publicUrl: PUBLIC_URL,
     announceRuns: () => undefined,
     dueAt: () => undefined,
+    eventsWritten: () => undefined,
     ...changes,
   });
 }

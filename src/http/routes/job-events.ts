@@ -6,7 +6,7 @@ import type { JobEventRecord, JobEvents } from '#jobs/wait/job-events.ts';
 import type { JobQueries } from '#jobs/read/job-queries.ts';
 import type { JobRecord } from '#jobs/wait/job-watch.ts';
 import type { Env } from '../env.ts';
-import { renderEventStream } from '../event-stream.ts';
+import { renderEventStream, STREAM_HEADERS, STREAM_TYPE } from '../event-stream.ts';
 import type { RenderJob } from '../job-representation.ts';
 import { problem } from '../problem.ts';
 import { headerParameter, idSchema, problems } from '../schemas/common.ts';
@@ -80,14 +80,6 @@ export function jobEventRoutes({ jobs, events, renderJob }: JobEventRoutesDeps) 
 }
 
 const JSON_TYPE = 'application/json';
-const STREAM_TYPE = 'text/event-stream';
-
-/** The last two are for proxies: not to hold back what they have not all of, and not to change it. */
-const STREAM_HEADERS = {
-  'content-type': STREAM_TYPE,
-  'cache-control': 'no-store, no-transform',
-  'x-accel-buffering': 'no',
-};
 
 /** The sequence that a client has seen last: 0 for none. */
 function sequenceOf(lastEventId: string | undefined, { sequence }: JobRecord): Result<number> {

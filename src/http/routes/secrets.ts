@@ -68,7 +68,7 @@ export function keySetRoutes({ secrets }: Pick<SecretRoutesDeps, 'secrets'>) {
     path: '/.well-known/jwks.json',
     summary: 'The public keys that verify the callbacks to an endpoint now',
     description:
-      'Of one endpoint alone: whoever has an account can sign with a key of their own (docs/decisions/0016).',
+      'Of one endpoint alone: whoever has an account can sign with a key of their own (docs/decisions/0017).',
     security: [],
     request: { query: z.strictObject({ endpoint_id: idSchema('ep') }) },
     responses: {

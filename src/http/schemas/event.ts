@@ -1,7 +1,9 @@
 import { z } from '@hono/zod-openapi';
+import { EVENT_TYPE_FILTERS, EVENT_TYPES } from '#domain/event-type.ts';
 import { JOB_EVENT_TYPES } from '#domain/job.ts';
-import { timestamp } from './common.ts';
+import { idSchema, pageOf, timestamp } from './common.ts';
 import { jobSchema } from './job.ts';
+import { several, time } from './job-list.ts';
 
 export const jobEventSchema = z
   .object({
@@ -27,3 +29,50 @@ export const streamedEventSchema = z
   .openapi('StreamedEvent', {
     description: 'The event as it is on record, and the job as it is when the event is sent.',
   });
+
+const typeFilter = z.enum(EVENT_TYPE_FILTERS, `must be an event type or one of ${families().join(', ')}`);
+
+function families(): string[] {
+  return EVENT_TYPE_FILTERS.filter((filter) => filter.endsWith('*'));
+}
+
+export const feedQuery = z.strictObject({
+  type: several(typeFilter, 50)
+    .optional()
+    .openapi({
+      type: 'array',
+      items: { type: 'string', enum: [...EVENT_TYPE_FILTERS] },
+      description: 'Any of these types or families of types.',
+    }),
+  job_id: idSchema('job').optional(),
+  created_after: time('Where to begin without a cursor. Not included.'),
+  limit: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(200)
+    .default(50)
+    .openapi({ description: 'Items of one page. Of no meaning to a stream.' }),
+  cursor: z.string().max(1000).optional().openapi({ description: 'The `next_cursor` of the page before.' }),
+});
+
+const feedEventSchema = z
+  .object({
+    id: z
+      .string()
+      .openapi({ example: 'evt_01h455vb4pex5vsknk084sn02q', description: 'The `webhook-id` of callbacks.' }),
+    type: z.enum(EVENT_TYPES),
+    job_id: z.string().optional(),
+    sequence: z.int().optional().openapi({ description: 'Counts the events of the job from 1.' }),
+    created_at: timestamp(),
+    data: z
+      .record(z.string(), z.unknown())
+      .nullable()
+      .openapi({ description: 'What a callback says in `data`. Null when nobody was to be told of the event.' }),
+  })
+  .openapi('FeedEvent');
+
+export const feedPageSchema = pageOf(feedEventSchema).extend({
+  next_cursor: z.string().openapi({ description: 'Keep it, and ask with it again later: the feed has no end.' }),
+  has_more: z.boolean().openapi({ description: 'Whether to ask for the next page at once.' }),
+});

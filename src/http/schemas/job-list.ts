@@ -5,7 +5,7 @@ import { moment, pageOf } from './common.ts';
 import { jobSchema } from './job.ts';
 
 /** One value or several: `status=failed&status=canceled` or `status=failed,canceled`. */
-function several<T extends string>(item: z.ZodType<T, string>, most: number) {
+export function several<T extends string>(item: z.ZodType<T, string>, most: number) {
   return z
     .union([z.string(), z.array(z.string())])
     .transform((given) => [given].flat().flatMap((text) => text.split(',')))
@@ -22,7 +22,7 @@ const typeName = z
 /** Before 1970 is as good as 1970: no job is older. */
 const sinceThen = moment.transform((at) => new Date(Math.max(0, at.getTime())));
 
-const time = (description: string) =>
+export const time = (description: string) =>
   sinceThen.optional().openapi({ type: 'string', format: 'date-time', description });
 
 const known = z.looseObject({

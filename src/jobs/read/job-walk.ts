@@ -40,16 +40,23 @@ export async function walkOn(
   if (BigInt(place.xid) > BigInt(horizon)) {
     return refuseCursor('is from before the database was restored; start anew with updated_after');
   }
-  const { xid, eventId } = stoppedAt ?? { xid: horizon, eventId: '' };
-  const next = [xid, eventId, String(place.after.getTime()), place.anyFrom];
-  const nextCursor = sealCursor(scopeOf('walk', accountId, filter), next);
+  const next = { ...place, ...(stoppedAt ?? { xid: horizon, eventId: '' as const }) };
+  const nextCursor = sealCursor(scopeOf('walk', accountId, filter), membersOf(next));
   return { ok: true, value: { items: jobs, nextCursor, hasMore: stoppedAt !== undefined } };
 }
 
 /** Undefined when the cursor is none of a walk with these filters. */
 export function openWalk(accountId: AccountId, filter: JobFilter, cursor: string): Walking | undefined {
-  const place = openCursor(scopeOf('walk', accountId, filter), cursor);
-  const [xid = '', id = '', after = '', anyFrom = ''] = place ?? [];
+  return walkingOf(openCursor(scopeOf('walk', accountId, filter), cursor) ?? []);
+}
+
+/** What a cursor keeps of a place. */
+export function membersOf({ xid, eventId, after, anyFrom }: Walking): readonly string[] {
+  return [xid, eventId, String(after.getTime()), anyFrom];
+}
+
+/** The place that a cursor has kept, if it has kept one. */
+export function walkingOf([xid = '', id = '', after = '', anyFrom = '']: readonly string[]): Walking | undefined {
   const eventId = id === '' ? '' : parseId('evt', id);
   if (eventId === undefined || !isXid(xid) || !isXid(anyFrom) || !/^\d{1,15}$/.test(after)) return undefined;
   return { xid, eventId, after: new Date(Number(after)), anyFrom };

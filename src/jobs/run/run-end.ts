@@ -120,8 +120,9 @@ function over(job: JobRecord, status: FinalJobStatus, error: JobError | null, co
   const ended = { ...job, status, error, progress, sequence, updatedAt: now, finishedAt: now, nextRunAt: null };
   const body = JSON.stringify({ type, timestamp: now, sequence, data: { job: viewJob(ended, publicUrl) } });
   const event = { id: newId('evt', now.getTime()), type, body };
-  const isTold = job.callbackEndpointId !== null && job.callbackEvents?.includes(type) === true;
-  const delivery = isTold ? { id: newId('dlv', now.getTime()), endpointId: job.callbackEndpointId! } : null;
+  const { callbackEndpointId: endpointId, callbackEvents } = job;
+  const isTold = endpointId !== null && callbackEvents?.includes(type) === true;
+  const delivery = isTold ? { id: newId('dlv', now.getTime()), endpointId } : null;
   return { ...base(job, context), jobStatus: status, jobError: error, event, delivery };
 }
 

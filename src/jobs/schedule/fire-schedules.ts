@@ -1,3 +1,4 @@
+import type { AccountId } from '#domain/ids.ts';
 import type { Logger } from '#log.ts';
 import { type Database, isUnavailable, transaction } from '#store/database.ts';
 import { insertJobs, type NewJob } from '#store/jobs.ts';
@@ -11,6 +12,8 @@ export interface FiringDeps {
   readonly log: Logger;
   /** Called after the commit of jobs that are ready in that pool. */
   readonly announceRuns: (pool: string) => void;
+  /** Called after the commit of jobs, for who follows the events of these accounts. */
+  readonly eventsWritten: (accountIds: readonly AccountId[]) => void;
 }
 
 /** Schedules of one transaction: each may bring an input of a megabyte. */
@@ -62,7 +65,9 @@ async function fireBatch(deps: FiringDeps, now: Date, { limit, only, without }: 
     await advanceSchedules(tx, advances, now);
     return all;
   });
-  for (const pool of new Set(fired.flatMap(({ jobs }) => jobs.map((job) => job.pool)))) deps.announceRuns(pool);
+  const submitted = fired.flatMap(({ jobs }) => jobs);
+  for (const pool of new Set(submitted.map((job) => job.pool))) deps.announceRuns(pool);
+  deps.eventsWritten(submitted.map(({ accountId }) => accountId));
   for (const each of fired) logFired(each, now, deps.log);
   return fired.length;
 }

@@ -47,6 +47,8 @@ export interface SchedulesDeps {
   readonly admission: Pick<Admission, 'admit'>;
   /** Called after the commit of a job that is ready in that pool. */
   readonly announceRuns: (pool: string) => void;
+  /** Called after the commit of a job, for who follows the events of its account. */
+  readonly eventsWritten: (accountIds: readonly AccountId[]) => void;
 }
 
 /** It may be changed or fire between a look and the write that follows it: then it is looked at again. */
@@ -112,7 +114,7 @@ export class Schedules {
 
   /** Submits one job now, paused or not, whatever else of it runs. The next time stays. Limited as any submission. */
   async trigger(accountId: AccountId, id: ScheduleId, now: Date): Promise<Result<JobRecord>> {
-    const { db, types, admission, announceRuns } = this.#deps;
+    const { db, types, admission, announceRuns, eventsWritten } = this.#deps;
     const schedule = await this.find(accountId, id);
     if (!schedule.ok) return schedule;
     const made = await toScheduledJob(types, schedule.value, { now, scheduledFor: null });
@@ -127,6 +129,7 @@ export class Schedules {
     });
     if (!isThere) return notFound(id);
     announceRuns(job.pool);
+    eventsWritten([accountId]);
     return { ok: true, value: recordOf(job) };
   }
 

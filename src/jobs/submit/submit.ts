@@ -34,6 +34,8 @@ export interface SubmitterDeps {
   readonly announceRuns: (pool: string) => void;
   /** Called after the commit of a job that is due at that time (Unix milliseconds). */
   readonly dueAt: (at: number) => void;
+  /** Called after the commit of a job, for who follows the events of its account. */
+  readonly eventsWritten: (accountIds: readonly AccountId[]) => void;
 }
 
 /** A job with its answer, rendered before it is stored: what idempotency keeps must be there with the job. */
@@ -137,6 +139,7 @@ export class Submitter {
   #accepted({ job, body }: Prepared): Result<Accepted> {
     if (job.runAt === null) this.#deps.announceRuns(job.pool);
     else this.#deps.dueAt(job.runAt.getTime());
+    this.#deps.eventsWritten([job.accountId]);
     return { ok: true, value: { id: job.id, type: job.type, body, replayed: false } };
   }
 }

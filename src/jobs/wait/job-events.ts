@@ -17,9 +17,9 @@ export type FollowedItem =
 
 /** Events of one job that are read at once. */
 const PAGE = 200;
-const HEARTBEAT_MS = 15_000;
+export const HEARTBEAT_MS = 15_000;
 /** A key that is revoked must not be listened with for ever: whoever follows comes back with it. */
-const LONGEST_MS = 3_600_000;
+export const LONGEST_MS = 3_600_000;
 
 export interface JobEventsDeps {
   readonly db: Database;

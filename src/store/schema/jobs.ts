@@ -5,11 +5,10 @@ import {
   type JobError,
   type JobProgress,
   FINAL_JOB_STATUSES,
-  JOB_EVENT_TYPES,
   JOB_STATUSES,
   ENDED_RUN_STATUSES,
 } from '#domain/job.ts';
-import { ENDPOINT_EVENT_TYPES } from '#domain/endpoint-event.ts';
+import { EVENT_TYPES } from '#domain/event-type.ts';
 import type { AccountId, EndpointId, EventId, JobId, RunId, ScheduleId } from '#domain/ids.ts';
 import type { RetryPolicy } from '#domain/retry.ts';
 import { bytes, idColumn, moment, oneOf, ringback, transactionId } from './columns.ts';
@@ -111,8 +110,6 @@ export const jobRuns = ringback.table(
     check('job_runs_error', sql.raw("(error IS NULL) = (status IN ('succeeded', 'released'))")),
   ],
 );
-
-const EVENT_TYPES = [...JOB_EVENT_TYPES, ...ENDPOINT_EVENT_TYPES] as const;
 
 /** Partitioned by `created_at`, which is the moment inside the id. Immutable. */
 export const events = ringback.table(

@@ -24,6 +24,7 @@ const endpoints = () =>
     guard: createGuard({ policy: ALLOW_LOOPBACK }),
     keys: SECRET_KEYS,
     announceDeliveries: () => undefined,
+    eventsWritten: () => undefined,
   });
 
 describe('registering an endpoint', () => {

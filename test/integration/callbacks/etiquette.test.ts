@@ -46,6 +46,7 @@ const endpoints = () =>
     guard: createGuard({ policy: ALLOW_LOOPBACK }),
     keys: SECRET_KEYS,
     announceDeliveries: () => undefined,
+    eventsWritten: () => undefined,
   });
 const read = async ({ accountId }: Account, { id }: MadeEndpoint) =>
   (await readEndpoints(database.db, accountId, { id, limit: 1 }))[0]!;
