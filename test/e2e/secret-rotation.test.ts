@@ -101,7 +101,7 @@ it.each([
     const submitted = await stop();
     await eventually(async () => {
       expect(await deliveriesOf(id)).toEqual([{ status: 'delivered', attempts: 1, count: submitted }]);
-    }, 20_000);
+    }, 30_000);
     expect(receiver.refused).toEqual([]);
   },
 );

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { publicKeyOf, sign, signerOf } from '#domain/signature.ts';
 import { formatSigningSecret, newSigningSecret, parseSigningSecret } from '#domain/signing-secret.ts';
@@ -141,3 +142,17 @@ it.for(Object.entries(LANGUAGES))(
     );
   },
 );
+
+it('the rotations of the guide are made as it says', async () => {
+  const guide = readFileSync(new URL('../../docs/guides/verify-a-callback.md', import.meta.url), 'utf8');
+  const commands = /^```sh\n(.*?)^```$/ms.exec(guide)![1]!.split(/^(?=curl)/m);
+  const { json: endpoint } = await ask('POST', '/v1/endpoints', { url: 'http://127.0.0.1:9/guide' });
+  const until = async (command: string) => {
+    const path = /\$RINGBACK(\/[^"]*)"/.exec(command)![1]!.replace('$ID', endpoint.id);
+    const { json } = await ask('POST', path, /-d '([^']*)'/.exec(command)?.[1]);
+    return { scheme: json.scheme, hours: (Date.parse(json.old_secrets_sign_until) - Date.now()) / 3_600_000 };
+  };
+  expect(commands).toHaveLength(2);
+  expect(await until(commands[0]!)).toEqual({ scheme: 'v1', hours: expect.closeTo(24, 1) });
+  expect(await until(commands[1]!)).toEqual({ scheme: 'v1', hours: expect.closeTo(1, 1) });
+});

@@ -1,7 +1,8 @@
 import type { Reporter, SerializedError, TestModule } from 'vitest/node';
 
 /**
- * Ends the run with one line that a script can read: `tests: 123 passed, 0 failed`, and `, 2 skipped` when some were.
+ * Ends the run with one line that a script can read: `tests: 123 passed, 0 failed`, and `, 2 skipped` when some were, after
+ * the reason of each.
  * What failed outside of a test (a file that does not load, a hook, an unhandled rejection) counts as failed too, so
  * that "0 failed" never stands above a run that failed.
  */
@@ -12,8 +13,10 @@ export class ClosingLine implements Reporter {
       if (module.errors().length > 0) count.failed += 1;
       for (const suite of module.children.allSuites()) if (suite.errors().length > 0) count.failed += 1;
       for (const test of module.children.allTests()) {
-        const { state } = test.result();
-        count[state === 'pending' ? 'failed' : state] += 1;
+        const result = test.result();
+        count[result.state === 'pending' ? 'failed' : result.state] += 1;
+        if (result.state === 'skipped' && result.note !== undefined)
+          process.stdout.write(`skipped, ${result.note}: ${test.fullName}\n`);
       }
     }
     const skipped = count.skipped > 0 ? `, ${count.skipped} skipped` : '';
