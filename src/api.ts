@@ -2,6 +2,7 @@ import { ApiKeys } from '#accounts/api-keys.ts';
 import { DeliveryQueries } from '#callbacks/delivery-queries.ts';
 import { Endpoints } from '#callbacks/endpoints.ts';
 import { Pings } from '#callbacks/ping.ts';
+import { Secrets } from '#callbacks/secrets.ts';
 import { createApp } from '#http/app.ts';
 import { Admission } from '#jobs/submit/admission.ts';
 import { CallbackTargets } from '#jobs/submit/callback-targets.ts';
@@ -59,6 +60,7 @@ export function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts:
     completions: new Completions({ ...parts, ...shared, log }),
     deliveries: new DeliveryQueries(db),
     endpoints: new Endpoints({ ...parts, keys }),
+    secrets: new Secrets({ db, keys }),
     pings: new Pings({ ...parts, keys, timeoutMs: config.callbackTimeoutMs }),
     redelivery: parts.redelivery,
     keys: new ApiKeys(db),

@@ -3,7 +3,7 @@ import type { AttemptResult } from '#domain/attempt.ts';
 import { judgeDelivery } from '#domain/delivery.ts';
 import type { WorkerId } from '#domain/ids.ts';
 import { nextAttemptAt, parseRetryAfter } from '#domain/retry.ts';
-import { signV1 } from '#domain/signature.ts';
+import { sign } from '#domain/signature.ts';
 import type { Sender } from '#egress/send.ts';
 import type { ClaimedDelivery } from '#store/claim-deliveries.ts';
 import type { Settlement } from '#store/deliveries.ts';
@@ -77,7 +77,7 @@ function signedHeaders(
     'content-type': 'application/json',
     'webhook-id': eventId,
     'webhook-timestamp': String(timestamp),
-    'webhook-signature': signers.map(({ key }) => signV1(key, eventId, timestamp, body)).join(' '),
+    'webhook-signature': signers.map((signer) => sign(signer, eventId, timestamp, body)).join(' '),
   };
 }
 

@@ -1,9 +1,9 @@
-import type { KeyObject } from 'node:crypto';
 import type { Health } from '#domain/circuit.ts';
 import type { DeliveryOrder } from '#domain/endpoint-policy.ts';
 import { openSecret } from '#domain/endpoint.ts';
 import type { EndpointId, SecretId } from '#domain/ids.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
+import type { Signer } from '#domain/signature.ts';
 import type { SealedDestination } from '#store/claim-deliveries.ts';
 
 /** Where a delivery goes and how, and what signs it. What the endpoint leaves to the configuration is undefined. */
@@ -17,7 +17,7 @@ export interface Destination {
   /** As the claim found it. */
   readonly health: Health;
   /** Newest first; undefined when a secret cannot be opened: nothing may be sent unsigned. */
-  readonly signers: ReadonlyArray<{ readonly id: SecretId; readonly key: KeyObject }> | undefined;
+  readonly signers: ReadonlyArray<Signer & { readonly id: SecretId }> | undefined;
 }
 
 /** Opens an endpoint's secrets, once for all of its deliveries in a claim. */
@@ -37,9 +37,9 @@ export function openDestination(sealed: SealedDestination, keys: readonly Secret
 
 function openSigners(sealed: SealedDestination, keys: readonly SecretKey[]): Destination['signers'] {
   try {
-    const signers = sealed.secrets.map(({ id, keyId, ciphertext }) => ({
-      id,
-      key: openSecret(keys, sealed, { id, keyId, ciphertext: Buffer.from(ciphertext, 'base64') }),
+    const signers = sealed.secrets.map(({ ciphertext, ...secret }) => ({
+      id: secret.id,
+      ...openSecret(keys, sealed, { ...secret, ciphertext: Buffer.from(ciphertext, 'base64') }),
     }));
     return signers.length > 0 ? signers : undefined;
   } catch {

@@ -14,15 +14,12 @@ import {
   ensureEndpoint,
   pauseEndpoint,
   readEndpoints,
-  rotateSecret,
 } from '#store/endpoints.ts';
 import { discardHeld, readUnsent } from '#store/redeliver.ts';
 import { endpointEvent } from './settle.ts';
 
 export type { EndpointChanges, EndpointRecord };
 
-/** After a rotation both secrets sign for this long, so that receivers can change over in their own time. */
-const ROTATION_GRACE_MS = 24 * 60 * 60 * 1000;
 const HELD_AT_ONCE = 1000;
 
 export interface EndpointsDeps {
@@ -144,21 +141,6 @@ export class Endpoints {
       if (last === undefined || page.length < HELD_AT_ONCE) return;
       after = last.id;
     }
-  }
-
-  /** Makes a new signing secret, shown this once; the old one signs beside it until the grace period ends. */
-  async rotateSecret(
-    accountId: AccountId,
-    id: EndpointId,
-  ): Promise<Result<{ signingSecret: string; graceEndsAt: Date }>> {
-    const endpoint = await this.find(accountId, id);
-    if (!endpoint.ok) return endpoint;
-    const { db, keys } = this.#deps;
-    const now = new Date();
-    const graceEndsAt = new Date(now.getTime() + ROTATION_GRACE_MS);
-    const secret = mintSecret(keys, accountId, id, now);
-    await rotateSecret(db, { accountId, endpointId: id, secret: secret.sealed, graceEndsAt, now });
-    return { ok: true, value: { signingSecret: secret.text, graceEndsAt } };
   }
 
   /** The URL as it is stored. */

@@ -1,36 +1,63 @@
-import type { KeyObject } from 'node:crypto';
-import { type AccountId, type EndpointId, type SecretId, newId } from './ids.ts';
-import { type SealedSecret, type SecretKey, open, seal } from './secret-box.ts';
-import { formatSigningSecret, newSigningKey, signingKeyOf } from './signature.ts';
+import { type AccountId, type EndpointId, newId, type SecretId } from './ids.ts';
+import { open, seal, type SealedSecret, type SecretKey } from './secret-box.ts';
+import { publicKeyOf, type SignatureScheme, type Signer, signerOf } from './signature.ts';
+import { formatSigningSecret, newSigningSecret, type SigningSecret } from './signing-secret.ts';
 
-/** Binds a sealed secret to its row: moved to another endpoint, it does not open. */
-function sealContext(accountId: AccountId, endpointId: EndpointId, secretId: SecretId): string {
-  return `${accountId}/${endpointId}/${secretId}`;
+export interface SecretOwner {
+  readonly accountId: AccountId;
+  readonly endpointId: EndpointId;
+}
+
+/** A secret's row, as far as its scheme and its sealed key go. */
+export interface SealedSigningSecret extends SealedSecret {
+  readonly id: SecretId;
+  readonly scheme: SignatureScheme;
+}
+
+/** What the row of a new secret holds. */
+export interface NewSecret extends SealedSigningSecret {
+  /** Of `v1a`: the raw 32 bytes. */
+  readonly publicKey: Uint8Array | null;
+}
+
+/**
+ * Binds a sealed secret to its row: moved to another endpoint, it does not open. `v1` is not written out, because secrets
+ * were sealed before there was another scheme.
+ */
+function sealContext({ accountId, endpointId }: SecretOwner, id: SecretId, scheme: SignatureScheme): string {
+  return `${accountId}/${endpointId}/${id}${scheme === 'v1' ? '' : `/${scheme}`}`;
+}
+
+export function sealSecret(
+  keys: readonly SecretKey[],
+  owner: SecretOwner,
+  { scheme, key }: SigningSecret,
+  now: Date,
+): NewSecret {
+  const id = newId('sec', now.getTime());
+  const publicKey = scheme === 'v1a' ? publicKeyOf(key) : null;
+  return { id, scheme, publicKey, ...seal(keys, sealContext(owner, id, scheme), key) };
 }
 
 export interface MintedSecret {
-  /** What the row holds. */
-  readonly sealed: SealedSecret & { readonly id: SecretId };
+  readonly sealed: NewSecret;
   /** `whsec_...`: shown to its owner once, and never again. */
   readonly text: string;
 }
 
+/** A secret of the scheme that every receiver knows, for an endpoint that nobody asked another one for. */
 export function mintSecret(
   keys: readonly SecretKey[],
   accountId: AccountId,
   endpointId: EndpointId,
   now: Date,
 ): MintedSecret {
-  const id = newId('sec', now.getTime());
-  const key = newSigningKey();
-  return { sealed: { id, ...seal(keys, sealContext(accountId, endpointId, id), key) }, text: formatSigningSecret(key) };
+  const secret = newSigningSecret('v1');
+  return { sealed: sealSecret(keys, { accountId, endpointId }, secret, now), text: formatSigningSecret(secret) };
 }
 
-/** The signing key inside a sealed secret. Throws when the encryption key is gone or the row was tampered with. */
-export function openSecret(
-  keys: readonly SecretKey[],
-  owner: { accountId: AccountId; endpointId: EndpointId },
-  secret: SealedSecret & { readonly id: SecretId },
-): KeyObject {
-  return signingKeyOf(open(keys, sealContext(owner.accountId, owner.endpointId, secret.id), secret));
+/** What signs with a sealed secret. Throws when the encryption key is gone or the row was tampered with. */
+export function openSecret(keys: readonly SecretKey[], owner: SecretOwner, secret: SealedSigningSecret): Signer {
+  const { id, scheme } = secret;
+  return signerOf(scheme, open(keys, sealContext(owner, id, scheme), secret));
 }

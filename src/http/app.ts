@@ -20,6 +20,7 @@ import { jobEventRoutes, type JobEventRoutesDeps } from './routes/job-events.ts'
 import { jobStatusRoutes, type JobStatusRoutesDeps } from './routes/job-status.ts';
 import { type LogRoutesDeps, logRoutes } from './routes/logs.ts';
 import { resultRoutes } from './routes/results.ts';
+import { keySetRoutes, type SecretRoutesDeps, secretRoutes } from './routes/secrets.ts';
 import { type SubmissionRoutesDeps, submissionRoutes } from './routes/submissions.ts';
 import { type ScheduleRoutesDeps, scheduleRoutes } from './routes/schedules.ts';
 import { healthRoutes, jobTypeRoutes } from './routes/service.ts';
@@ -29,7 +30,7 @@ import { type RunRoutesDeps, runRoutes } from './routes/worker-runs.ts';
 type JobDeps = JobRoutesDeps & JobListRoutesDeps & JobStatusRoutesDeps & JobEventRoutesDeps & SubmissionRoutesDeps;
 type WorkerDeps = ClaimRoutesDeps & RunRoutesDeps & CompletionRoutesDeps;
 
-type CallbackDeps = EndpointRoutesDeps & Pick<DeliveryRoutesDeps, 'redelivery'> & FeedRoutesDeps;
+type CallbackDeps = EndpointRoutesDeps & SecretRoutesDeps & Pick<DeliveryRoutesDeps, 'redelivery'> & FeedRoutesDeps;
 
 export interface AppDeps
   extends Omit<JobDeps, 'renderJob'>, WorkerDeps, ScheduleRoutesDeps, LogRoutesDeps, CallbackDeps {
@@ -60,6 +61,7 @@ export function createApp(deps: AppDeps) {
   );
   app.route('/', healthRoutes(deps.isReady));
   app.route('/', completionRoutes(deps));
+  app.route('/', keySetRoutes(deps));
   app.use('/v1/*', authenticate(deps.keys));
   const renderJob = jobRenderer(deps.publicUrl);
   app.route('/', submissionRoutes({ ...deps, renderJob }));
@@ -72,6 +74,7 @@ export function createApp(deps: AppDeps) {
   app.route('/', resultRoutes(deps));
   app.route('/', logRoutes(deps));
   app.route('/', endpointRoutes(deps));
+  app.route('/', secretRoutes(deps));
   app.route('/', deliveryRoutes(deps));
   app.route('/', jobTypeRoutes(deps.types));
   app.route('/', claimRoutes(deps));

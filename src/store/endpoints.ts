@@ -1,7 +1,7 @@
 import type { Health } from '#domain/circuit.ts';
-import type { AccountId, EndpointId, SecretId } from '#domain/ids.ts';
-import type { SealedSecret } from '#domain/secret-box.ts';
-import { type Connection, type Database, transaction } from './database.ts';
+import type { NewSecret } from '#domain/endpoint.ts';
+import type { AccountId, EndpointId } from '#domain/ids.ts';
+import type { Connection, Database } from './database.ts';
 import { withDates } from './endpoint-health.ts';
 import type { endpoints } from './schema/callbacks.ts';
 
@@ -79,10 +79,6 @@ export async function findEndpoint(
   return found;
 }
 
-export interface NewSecret extends SealedSecret {
-  readonly id: SecretId;
-}
-
 /**
  * Inserts an endpoint with its first secret, unless the account has that URL already. Of several at once
  * `endpoints_url` lets one through; the others wait for it, then find `created` false and its id.
@@ -103,8 +99,9 @@ export async function ensureEndpoint(
     ), health AS (
       INSERT INTO ringback.endpoint_health (account_id, endpoint_id) SELECT account_id, id FROM endpoint
     )
-    INSERT INTO ringback.endpoint_secrets (account_id, id, endpoint_id, key_id, ciphertext, created_at)
-    SELECT account_id, ${secret.id}, id, ${secret.keyId}, ${secret.ciphertext}, ${now} FROM endpoint`;
+    INSERT INTO ringback.endpoint_secrets (account_id, id, endpoint_id, scheme, public_key, key_id, ciphertext, created_at)
+    SELECT account_id, ${secret.id}, id, ${secret.scheme}, ${secret.publicKey}::bytea, ${secret.keyId}, ${secret.ciphertext},
+      ${now} FROM endpoint`;
   if (inserted.count === 1) return { id, created: true };
   const [found] = await sql<[{ id: EndpointId }]>`
     SELECT id FROM ringback.endpoints WHERE account_id = ${accountId} AND url = ${url} AND deleted_at IS NULL`;
@@ -191,23 +188,4 @@ export async function deleteEndpoint(
     )
     SELECT FROM endpoint`;
   return deleted.count === 1;
-}
-
-/** Adds a secret and sets the end of those that signed until now: both sign until `graceEndsAt`. */
-export async function rotateSecret(
-  db: Database,
-  rotation: { accountId: AccountId; endpointId: EndpointId; secret: NewSecret; graceEndsAt: Date; now: Date },
-): Promise<void> {
-  const { accountId, endpointId, secret, graceEndsAt, now } = rotation;
-  await transaction(db, async (tx) => {
-    // Of two rotations at once the second must see the first's secret, or two would never expire.
-    await tx`
-      SELECT FROM ringback.endpoints WHERE account_id = ${accountId} AND id = ${endpointId} FOR UPDATE`;
-    await tx`
-      UPDATE ringback.endpoint_secrets SET expires_at = ${graceEndsAt}
-      WHERE account_id = ${accountId} AND endpoint_id = ${endpointId} AND expires_at IS NULL`;
-    await tx`
-      INSERT INTO ringback.endpoint_secrets (account_id, id, endpoint_id, key_id, ciphertext, created_at)
-      VALUES (${accountId}, ${secret.id}, ${endpointId}, ${secret.keyId}, ${secret.ciphertext}, ${now})`;
-  });
 }

@@ -1,4 +1,4 @@
-import { createHmac } from 'node:crypto';
+import { createHmac, createPublicKey, verify as verifyWith } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingHttpHeaders } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -7,7 +7,8 @@ import { expect, onTestFinished, test } from 'vitest';
 import { parseCidr } from '#domain/address.ts';
 import { HEALTHY } from '#domain/circuit.ts';
 import { newId } from '#domain/ids.ts';
-import { formatSigningSecret, newSigningKey, signingKeyOf, signV1 } from '#domain/signature.ts';
+import { publicKeyOf, sign, signerOf } from '#domain/signature.ts';
+import { formatSigningSecret, newSigningSecret, type SigningSecret } from '#domain/signing-secret.ts';
 import { createSender } from '#egress/send.ts';
 import { attempt } from '../../src/callbacks/attempt.ts';
 
@@ -34,13 +35,13 @@ async function receive(): Promise<{ url: string; received: Received[] }> {
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook`, received };
 }
 
-/** Sends a delivery as a courier does, signed with these keys, and gives what arrived. */
-async function callBack(keys: readonly Uint8Array[], body: string, times = 1): Promise<Received[]> {
+/** Sends a delivery as a courier does, signed with these secrets, and gives what arrived. */
+async function callBack(secrets: readonly SigningSecret[], body: string, times = 1): Promise<Received[]> {
   const { url, received } = await receive();
   const policy = { allow: [parseCidr('127.0.0.0/8')!], allowHttp: false, ports: [443] };
   const sender = createSender({ policy, userAgent: 'Ringback/test' });
   const endpointId = newId('ep', Date.now());
-  const signers = keys.map((key) => ({ id: newId('sec', Date.now()), key: signingKeyOf(key) }));
+  const signers = secrets.map(({ scheme, key }) => ({ id: newId('sec', Date.now()), ...signerOf(scheme, key) }));
   const delivery = {
     accountId: newId('acc', Date.now()),
     id: newId('dlv', Date.now()),
@@ -67,8 +68,8 @@ async function callBack(keys: readonly Uint8Array[], body: string, times = 1): P
   return received;
 }
 
-function verify(secret: string, { headers, body }: Received): unknown {
-  return new Webhook(secret).verify(body, headers as Record<string, string>);
+function verify(secret: SigningSecret, { headers, body }: Received): unknown {
+  return new Webhook(formatSigningSecret(secret)).verify(body, headers as Record<string, string>);
 }
 
 const BODY = '{"type":"job.succeeded","data":{"job":{"output":"Zoë 🚚 \\u0000 \\\\"}}}';
@@ -78,24 +79,25 @@ test.each([24, 32, 64])(
   'what arrives is verified by the standardwebhooks package: a key of %d bytes',
   async (bytes) => {
     const key = Uint8Array.from({ length: bytes }, (_, index) => index * 3);
-    const [received] = await callBack([key], BODY);
-    expect(verify(formatSigningSecret(key), received!)).toEqual(JSON.parse(BODY));
+    const secret = { scheme: 'v1', key } as const;
+    const [received] = await callBack([secret], BODY);
+    expect(verify(secret, received!)).toEqual(JSON.parse(BODY));
   },
 );
 
 test('what arrives is signed as the text of the specification has it', async () => {
-  const key = newSigningKey();
-  const [{ headers, body }] = (await callBack([key], BODY)) as [Received];
+  const secret = newSigningSecret('v1');
+  const [{ headers, body }] = (await callBack([secret], BODY)) as [Received];
   // "msg_id.timestamp.payload", HMAC-SHA256, base64, with the key from behind the prefix of the secret
   const signed = `${String(headers['webhook-id'])}.${String(headers['webhook-timestamp'])}.${body.toString()}`;
-  const secret = Buffer.from(formatSigningSecret(key).slice('whsec_'.length), 'base64');
-  const expected = createHmac('sha256', secret).update(signed).digest('base64');
+  const key = Buffer.from(formatSigningSecret(secret).slice('whsec_'.length), 'base64');
+  const expected = createHmac('sha256', key).update(signed).digest('base64');
   expect(headers['webhook-signature']).toBe(`v1,${expected}`);
 });
 
 test('the header fields have the form that the specification asks for', async () => {
   const before = Math.floor(Date.now() / 1000);
-  const [{ headers, body }] = (await callBack([newSigningKey()], BODY)) as [Received];
+  const [{ headers, body }] = (await callBack([newSigningSecret('v1')], BODY)) as [Received];
   expect(headers['webhook-id']).toMatch(/^[^.\s]+$/); // a dot in it would make the signed text ambiguous
   expect(headers['webhook-timestamp']).toMatch(/^\d{10}$/);
   expect(Number(headers['webhook-timestamp'])).toBeGreaterThanOrEqual(before);
@@ -106,20 +108,20 @@ test('the header fields have the form that the specification asks for', async ()
 });
 
 test('while a secret rotates, who knows the old one and who knows the new one are both content', async () => {
-  const [newest, old, other] = [newSigningKey(), newSigningKey(), newSigningKey()];
+  const [newest, old, other] = [newSigningSecret('v1'), newSigningSecret('v1'), newSigningSecret('v1')];
   const [received] = await callBack([newest, old], BODY);
   expect(String(received!.headers['webhook-signature']).split(' ')).toHaveLength(2);
-  for (const key of [newest, old]) expect(verify(formatSigningSecret(key), received!)).toEqual(JSON.parse(BODY));
-  expect(() => verify(formatSigningSecret(other), received!)).toThrow(NO_MATCH);
+  for (const secret of [newest, old]) expect(verify(secret, received!)).toEqual(JSON.parse(BODY));
+  expect(() => verify(other, received!)).toThrow(NO_MATCH);
 });
 
 test('each attempt has the same id and the same bytes, and verifies for itself', async () => {
-  const key = newSigningKey();
-  const received = await callBack([key], BODY, 3);
+  const secret = newSigningSecret('v1');
+  const received = await callBack([secret], BODY, 3);
   expect(received).toHaveLength(3);
   expect(new Set(received.map(({ headers }) => headers['webhook-id'])).size).toBe(1);
   for (const one of received) {
-    expect(verify(formatSigningSecret(key), one)).toEqual(JSON.parse(BODY));
+    expect(verify(secret, one)).toEqual(JSON.parse(BODY));
     expect(one.body.equals(received[0]!.body)).toBe(true);
   }
 });
@@ -132,10 +134,10 @@ test.each<[string, (received: Received) => Received]>([
   ['version', ({ headers, body }) => ({ headers: signatureOf(headers, (text) => text.replace('v1,', 'v2,')), body })],
   ['signature', ({ headers, body }) => ({ headers: signatureOf(headers, () => 'v1,'.padEnd(47, 'A')), body })],
 ])('who changes the %s on the way is found out', async (_what, tamper) => {
-  const key = newSigningKey();
-  const [received] = await callBack([key], BODY);
-  expect(verify(formatSigningSecret(key), received!)).toEqual(JSON.parse(BODY));
-  expect(() => verify(formatSigningSecret(key), tamper(received!))).toThrow(NO_MATCH);
+  const secret = newSigningSecret('v1');
+  const [received] = await callBack([secret], BODY);
+  expect(verify(secret, received!)).toEqual(JSON.parse(BODY));
+  expect(() => verify(secret, tamper(received!))).toThrow(NO_MATCH);
 });
 
 function later(headers: IncomingHttpHeaders): string {
@@ -147,11 +149,39 @@ function signatureOf(headers: IncomingHttpHeaders, change: (text: string) => str
 }
 
 test('a callback that is kept for six minutes and sent again is too old', () => {
-  const key = newSigningKey();
+  const secret = newSigningSecret('v1');
   const id = newId('evt', Date.now());
   const timestamp = Math.floor(Date.now() / 1000) - 360;
   const body = Buffer.from(BODY);
-  const signature = signV1(signingKeyOf(key), id, timestamp, body);
+  const signature = sign(signerOf('v1', secret.key), id, timestamp, body);
   const headers = { 'webhook-id': id, 'webhook-timestamp': String(timestamp), 'webhook-signature': signature };
-  expect(() => verify(formatSigningSecret(key), { headers, body })).toThrow('Message timestamp too old');
+  expect(() => verify(secret, { headers, body })).toThrow('Message timestamp too old');
+});
+
+/** As a receiver has it who knows the public key, with a library of its own; Standard Webhooks' package knows `v1` only. */
+function isSignedBy(secret: SigningSecret, { headers, body }: Received): boolean {
+  const x = Buffer.from(publicKeyOf(secret.key)).toString('base64url');
+  const key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x }, format: 'jwk' });
+  const signed = `${String(headers['webhook-id'])}.${String(headers['webhook-timestamp'])}.${body.toString()}`;
+  const signatures = String(headers['webhook-signature'])
+    .split(' ')
+    .filter((text) => text.startsWith('v1a,'));
+  return signatures.some((text) => verifyWith(null, Buffer.from(signed), key, Buffer.from(text.slice(4), 'base64')));
+}
+
+test('what a v1a secret signs is verified by its public key, and by no other', async () => {
+  const [secret, other] = [newSigningSecret('v1a'), newSigningSecret('v1a')];
+  const [received] = await callBack([secret], BODY);
+  expect(received!.headers['webhook-signature']).toMatch(/^v1a,[A-Za-z0-9+/]{86}==$/);
+  expect(isSignedBy(secret, received!)).toBe(true);
+  expect(isSignedBy(other, received!)).toBe(false);
+  expect(isSignedBy(secret, { ...received!, body: Buffer.concat([received!.body, Buffer.from(' ')]) })).toBe(false);
+});
+
+test('while the scheme changes, who verifies v1 and who verifies v1a are both content', async () => {
+  const [newest, old] = [newSigningSecret('v1a'), newSigningSecret('v1')];
+  const [received] = await callBack([newest, old], BODY);
+  expect(received!.headers['webhook-signature']).toMatch(/^v1a,\S+ v1,\S+$/);
+  expect(verify(old, received!)).toEqual(JSON.parse(BODY));
+  expect(isSignedBy(newest, received!)).toBe(true);
 });

@@ -41,6 +41,7 @@ describe('while the database cannot be reached', { timeout: 90_000 }, () => {
       ['GET', `/v1/jobs/job_${UNKNOWN}/runs`],
       ['POST', '/v1/endpoints', { url: 'http://127.0.0.1:9/' }],
       ['POST', `/v1/endpoints/ep_${UNKNOWN}/rotate-secret`],
+      ['GET', `/.well-known/jwks.json?endpoint_id=ep_${UNKNOWN}`],
       ['GET', `/v1/deliveries/dlv_${UNKNOWN}/attempts`],
       ['GET', '/readyz'],
     ] as const;

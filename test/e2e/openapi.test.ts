@@ -60,12 +60,14 @@ const needsKey = (path: string) => path.startsWith('/v1/') && !path.startsWith('
 /** The contract's routes that there are so far, and what the service tells about itself. */
 const ROUTES = [
   'DELETE /v1/schedules/{id}',
+  'GET /.well-known/jwks.json',
   'GET /healthz',
   'GET /readyz',
   'GET /v1/deliveries/{id}',
   'GET /v1/deliveries/{id}/attempts',
   'GET /v1/endpoints',
   'GET /v1/endpoints/{id}',
+  'GET /v1/endpoints/{id}/secrets',
   'GET /v1/events',
   'GET /v1/job-types',
   'GET /v1/jobs',
@@ -227,6 +229,15 @@ describe('what the service answers', () => {
     const endpoint = `/v1/endpoints/${delivery.endpoint_id}`;
     expectDeclared(await ask('GET', endpoint), 'get', '/v1/endpoints/{id}');
     expectDeclared(await ask('POST', `${endpoint}/rotate-secret`), 'post', '/v1/endpoints/{id}/rotate-secret');
+    const asymmetric = { scheme: 'v1a', grace_ms: 0 };
+    expectDeclared(
+      await ask('POST', `${endpoint}/rotate-secret`, asymmetric),
+      'post',
+      '/v1/endpoints/{id}/rotate-secret',
+    );
+    expectDeclared(await ask('GET', `${endpoint}/secrets`), 'get', '/v1/endpoints/{id}/secrets');
+    for (const query of [`?endpoint_id=${delivery.endpoint_id}`, ''])
+      expectDeclared(await ask('GET', `/.well-known/jwks.json${query}`), 'get', '/.well-known/jwks.json');
     expectDeclared(await ask('POST', '/v1/endpoints', callback), 'post', '/v1/endpoints');
     expectDeclared(await ask('POST', '/v1/endpoints', { url: `${receiver.url}/new` }), 'post', '/v1/endpoints');
     expectDeclared(await ask('POST', '/v1/endpoints', { url: 'ftp://x' }), 'post', '/v1/endpoints');

@@ -82,6 +82,7 @@ const PROVOKED: Record<ProblemCode, Provoked | { readonly elsewhere: string }> =
   run_superseded: { by: () => heartbeatAfterLoss(), saying: /lease ran out/ },
   endpoint_url_taken: { elsewhere: 'e2e/endpoints.test.ts changes one to the URL of another' },
   endpoint_disabled: { elsewhere: 'e2e/etiquette.test.ts has one disabled' },
+  too_many_signing_secrets: { elsewhere: 'e2e/secrets.test.ts rotates often' },
   delivery_pending: { elsewhere: 'e2e/redelivery.test.ts sends again what is queued' },
   schedule_name_taken: { by: () => makeTwice({ name: 'twice', cron: '@yearly', job: echo }), saying: /"twice"/ },
   no_result: { by: () => resultOfFailed(), saying: /failed/ },
@@ -112,6 +113,7 @@ const PROVOKED: Record<ProblemCode, Provoked | { readonly elsewhere: string }> =
     saying: /10\.0\.0\.0\/8/,
     at: ['/callback/url'],
   },
+  invalid_signing_secret: { elsewhere: 'e2e/secrets.test.ts brings secrets along that are none' },
   invalid_schedule: {
     by: () => ask('POST', '/v1/schedules', { name: 'never', cron: '0 0 30 2 *', time_zone: 'Berlin', job: echo }),
     saying: /never comes due.*Europe\/Berlin/,
@@ -224,6 +226,7 @@ describe('a key', () => {
     const { endpoint_id: endpointId } = job.callback;
     expectProblem(await stranger('GET', `/v1/endpoints/${endpointId}`), 'endpoint_not_found');
     expectProblem(await stranger('POST', `/v1/endpoints/${endpointId}/rotate-secret`), 'endpoint_not_found');
+    expectProblem(await stranger('GET', `/v1/endpoints/${endpointId}/secrets`), 'endpoint_not_found');
     const borrowed = { ...echo, callback: { endpoint_id: endpointId } };
     expectProblem(await stranger('POST', '/v1/jobs', borrowed), 'endpoint_not_found');
     for (const rest of ['', '/attempts']) {

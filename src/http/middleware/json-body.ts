@@ -24,3 +24,15 @@ export function jsonBody(maxBytes: number): MiddlewareHandler<Env> {
     return next();
   };
 }
+
+/** The same for a route whose body may be left out; what is there must be JSON, so that nothing is ignored. */
+export function optionalJsonBody(maxBytes: number): MiddlewareHandler<Env> {
+  const checkJsonBody = jsonBody(maxBytes);
+  return async function checkOptionalJsonBody(c, next) {
+    const length = c.req.header('content-length') ?? '0';
+    if (length !== '0' || c.req.header('transfer-encoding') !== undefined) return checkJsonBody(c, next);
+    // The validator behind us would parse what is not there.
+    c.req.raw.headers.delete('content-type');
+    return next();
+  };
+}

@@ -6,7 +6,7 @@ import type { Submitter } from '#jobs/submit/submit.ts';
 import type { Env } from '../env.ts';
 import { jsonBody } from '../middleware/json-body.ts';
 import { problem } from '../problem.ts';
-import { attemptSchema, rotatedSecretSchema } from '../schemas/callback.ts';
+import { attemptSchema } from '../schemas/callback.ts';
 import { encodeCursor, idSchema, json, pageOf, pageQuery, problems } from '../schemas/common.ts';
 import { jobSchema } from '../schemas/job.ts';
 import { endpointChangesSchema, endpointSchema, newEndpointSchema, recoverySchema } from '../schemas/endpoint.ts';
@@ -52,14 +52,6 @@ export function endpointRoutes(deps: EndpointRoutesDeps) {
     summary: 'One endpoint',
     request: endpointById,
     responses: { 200: json(endpointSchema, 'The endpoint.'), ...problems(400, 404) },
-  });
-  const rotate = createRoute({
-    method: 'post',
-    path: '/v1/endpoints/{id}/rotate-secret',
-    summary: 'Make a new signing secret',
-    description: 'The old one signs beside it for 24 hours.',
-    request: endpointById,
-    responses: { 200: json(rotatedSecretSchema, 'The new secret, shown this once.'), ...problems(400, 404) },
   });
 
   const path = '/v1/endpoints/{id}';
@@ -177,12 +169,6 @@ export function endpointRoutes(deps: EndpointRoutesDeps) {
       const { id: jobId, body } = accepted.value;
       const headers = { 'content-type': 'application/json', location: `/v1/jobs/${jobId}` };
       return c.body(body, 202, headers) as never;
-    })
-    .openapi(rotate, async (c) => {
-      const rotated = await endpoints.rotateSecret(c.get('apiKey').accountId, c.req.valid('param').id);
-      if (!rotated.ok) return problem(c, rotated);
-      const { signingSecret, graceEndsAt } = rotated.value;
-      return c.json({ signing_secret: signingSecret, old_secrets_sign_until: graceEndsAt }, 200);
     });
 }
 

@@ -6,10 +6,6 @@ import { FINAL_JOB_EVENT_TYPES } from '#domain/job.ts';
 import { jobSchema } from './job.ts';
 import { timestamp } from './common.ts';
 
-export const rotatedSecretSchema = z
-  .object({ signing_secret: z.string(), old_secrets_sign_until: timestamp() })
-  .openapi('RotatedSecret');
-
 export const deliverySchema = z
   .object({
     id: z.string(),

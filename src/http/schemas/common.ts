@@ -94,6 +94,12 @@ export function problems(...statuses: readonly (400 | 404 | 409 | 410 | 413 | 41
   return Object.fromEntries(all.map((status) => [status, { description: 'See docs/errors.md', ...problemContent }]));
 }
 
+/** Those that a route may give which needs no key. */
+export function openProblems(...statuses: readonly 400[]) {
+  const all = [...statuses, 500, 503];
+  return Object.fromEntries(all.map((status) => [status, { description: 'See docs/errors.md', ...problemContent }]));
+}
+
 export function json<T extends z.ZodType>(schema: T, description: string) {
   return { description, content: { 'application/json': { schema } } };
 }

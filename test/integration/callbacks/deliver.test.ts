@@ -2,8 +2,7 @@ import { createHash } from 'node:crypto';
 import { Webhook } from 'standardwebhooks';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { findDelivery, listAttempts } from '#store/delivery-reads.ts';
-import { Endpoints } from '../../../src/callbacks/endpoints.ts';
-import { createGuard } from '#egress/guard.ts';
+import { Secrets } from '../../../src/callbacks/secrets.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
 import {
@@ -16,7 +15,7 @@ import {
 } from '../../support/fixtures.ts';
 import { errorsIn } from '../../support/log.ts';
 import { type ReceivedRequest, startReceiver } from '../../support/receiver.ts';
-import { ALLOW_LOOPBACK, ALLOW_NOTHING, startCourier } from '../../support/workers.ts';
+import { ALLOW_NOTHING, startCourier } from '../../support/workers.ts';
 
 const database = useDatabase();
 
@@ -92,19 +91,13 @@ describe('a delivery', () => {
 
   test('is signed with the old and the new secret while a rotation lasts', async () => {
     const { receiver, accountId, endpoint } = await deliveryToReceiver();
-    const endpoints = new Endpoints({
-      db: database.db,
-      guard: createGuard({ policy: ALLOW_LOOPBACK }),
-      keys: SECRET_KEYS,
-      announceDeliveries: () => undefined,
-      eventsWritten: () => undefined,
-    });
-    const rotated = accepted(await endpoints.rotateSecret(accountId, endpoint.id));
+    const secrets = new Secrets({ db: database.db, keys: SECRET_KEYS });
+    const rotated = accepted(await secrets.rotate(accountId, endpoint.id));
     startCourier(parts());
     const request = await receiver.next();
     expect(String(request.headers['webhook-signature']).split(' ')).toHaveLength(2);
     expect(verify(endpoint.secret, request)).toEqual(request.json);
-    expect(verify(rotated.signingSecret, request)).toEqual(request.json);
+    expect(verify(rotated.shown!, request)).toEqual(request.json);
   });
 });
 

@@ -55,26 +55,6 @@ describe('registering an endpoint', () => {
   });
 });
 
-describe('rotating a secret', () => {
-  test('shows the new one, and tells until when the old one signs too', async () => {
-    const { accountId } = await makeAccount(database.db);
-    const { id, secret } = await makeEndpoint(database.db, accountId);
-    const rotated = accepted(await endpoints().rotateSecret(accountId, id));
-    expect(rotated.signingSecret).toMatch(/^whsec_/);
-    expect(rotated.signingSecret).not.toBe(secret);
-    const hours = (rotated.graceEndsAt.getTime() - Date.now()) / 3_600_000;
-    expect(hours).toBeGreaterThan(23.9);
-    expect(hours).toBeLessThanOrEqual(24);
-  });
-
-  test('is refused for another account’s endpoint, whose secrets stay as they are', async () => {
-    const [one, other] = [await makeAccount(database.db), await makeAccount(database.db)];
-    const { id } = await makeEndpoint(database.db, other.accountId);
-    expect(await endpoints().rotateSecret(one.accountId, id)).toMatchObject({ ok: false, code: 'endpoint_not_found' });
-    expect(await database.sql`SELECT FROM ringback.endpoint_secrets WHERE endpoint_id = ${id}`).toHaveLength(1);
-  });
-});
-
 describe('asking for deliveries', () => {
   test('answers one’s own, with their attempts', async () => {
     const { accountId } = await makeAccount(database.db);

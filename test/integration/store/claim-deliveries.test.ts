@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { mintSecret, openSecret } from '#domain/endpoint.ts';
 import { type AccountId, newId } from '#domain/ids.ts';
-import { formatSigningSecret } from '#domain/signature.ts';
+import { formatSigningSecret } from '#domain/signing-secret.ts';
 import {
   type ClaimedDeliveries,
   claimDeliveries,
@@ -11,7 +11,7 @@ import {
 } from '#store/claim-deliveries.ts';
 import { settleDeliveries } from '#store/deliveries.ts';
 import { findLapsedAttempts, promoteDueDeliveries, renewAttempts } from '#store/delivery-queue.ts';
-import { rotateSecret } from '#store/endpoints.ts';
+import { rotateSecret } from '#store/endpoint-secrets.ts';
 import { useDatabase } from '../../support/database.ts';
 import {
   claimDelivery,
@@ -123,8 +123,9 @@ describe('between endpoints', () => {
 describe('the destination', () => {
   const secretsOf = (destination: SealedDestination) =>
     destination.secrets.map(({ ciphertext, ...secret }) => {
-      const key = openSecret(SECRET_KEYS, destination, { ...secret, ciphertext: Buffer.from(ciphertext, 'base64') });
-      return formatSigningSecret('export' in key ? key.export() : key);
+      const sealed = { ...secret, ciphertext: Buffer.from(ciphertext, 'base64') };
+      const { scheme, key } = openSecret(SECRET_KEYS, destination, sealed);
+      return formatSigningSecret({ scheme, key: key.export() });
     });
 
   test('is told once for all deliveries of an endpoint', async () => {
@@ -142,7 +143,7 @@ describe('the destination', () => {
     const next = mintSecret(SECRET_KEYS, accountId, endpoint.id, now);
     const graceEndsAt = new Date(now.getTime() + 60_000);
     const rotation = { accountId, endpointId: endpoint.id, secret: next.sealed, graceEndsAt, now };
-    await rotateSecret(database.db, rotation);
+    await rotateSecret(database.sql, rotation);
     const before = await claim({ limit: 1, now: new Date(graceEndsAt.getTime() - 1) });
     expect(secretsOf(before.destinations[0]!)).toEqual([next.text, endpoint.secret]);
     const after = await claim({ limit: 1, now: graceEndsAt });

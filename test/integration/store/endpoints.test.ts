@@ -1,9 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { mintSecret } from '#domain/endpoint.ts';
 import { type AccountId, newId } from '#domain/ids.ts';
-import { ensureEndpoint, findEndpoint, readEndpoints, rotateSecret } from '#store/endpoints.ts';
+import { ensureEndpoint, findEndpoint, readEndpoints } from '#store/endpoints.ts';
 import { useDatabase } from '../../support/database.ts';
-import { eventually } from '../../support/eventually.ts';
 import { inTransaction, makeAccount, makeEndpoint, SECRET_KEYS } from '../../support/fixtures.ts';
 
 const database = useDatabase();
@@ -107,68 +106,5 @@ describe('finding endpoints', () => {
     const rest = await readEndpoints(database.db, accountId, { after: first.at(-1)!.id, limit: 3 });
     expect([first.length, rest.length]).toEqual([3, 2]);
     expect([...first, ...rest].map(({ url }) => url.at(-1))).toEqual(['0', '1', '2', '3', '4']);
-  });
-});
-
-describe('rotating a secret', () => {
-  const rotation = (accountId: AccountId, endpointId: ReturnType<typeof wanted>['id'], now: Date, graceMs: number) => ({
-    accountId,
-    endpointId,
-    secret: mintSecret(SECRET_KEYS, accountId, endpointId, now).sealed,
-    graceEndsAt: new Date(now.getTime() + graceMs),
-    now,
-  });
-
-  test('adds the new one and ends the old one after the grace period', async () => {
-    const { accountId } = await makeAccount(database.db);
-    const { id } = await makeEndpoint(database.db, accountId);
-    const turn = rotation(accountId, id, new Date(Date.now() + 1000), 60_000);
-    await rotateSecret(database.db, turn);
-    expect(await secretsOf(id)).toMatchObject([
-      { expires_at: turn.graceEndsAt },
-      { id: turn.secret.id, created_at: turn.now, expires_at: null },
-    ]);
-  });
-
-  test('a second time does not prolong what expires already', async () => {
-    const { accountId } = await makeAccount(database.db);
-    const { id } = await makeEndpoint(database.db, accountId);
-    const first = rotation(accountId, id, new Date(Date.now() + 1000), 60_000);
-    const second = rotation(accountId, id, new Date(Date.now() + 2000), 600_000);
-    await rotateSecret(database.db, first);
-    await rotateSecret(database.db, second);
-    const expiries = (await secretsOf(id)).map(({ expires_at }) => expires_at);
-    expect(expiries).toEqual([first.graceEndsAt, second.graceEndsAt, null]);
-  });
-
-  test('twice at once still leaves one that does not expire', async () => {
-    const { accountId } = await makeAccount(database.db);
-    const { id } = await makeEndpoint(database.db, accountId);
-    // Both are held up at the old secret's row, so that each has begun before the other ends.
-    const rotations = await inTransaction(database.db, async (tx) => {
-      await tx`SELECT FROM ringback.endpoint_secrets WHERE endpoint_id = ${id} FOR UPDATE`;
-      const both = [1, 2].map(() => rotateSecret(database.db, rotation(accountId, id, new Date(), 60_000)));
-      await eventually(async () => {
-        const waiting = await database.sql`
-          SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
-        expect(waiting).toHaveLength(2);
-      });
-      return { done: Promise.all(both) };
-    });
-    await rotations.done;
-    const lasting = (await secretsOf(id)).filter(({ expires_at }) => expires_at === null);
-    expect(lasting).toHaveLength(1);
-  });
-
-  test('leaves the secrets of other endpoints alone, and is refused for one that is not there', async () => {
-    const { accountId } = await makeAccount(database.db);
-    const [one, other] = [await makeEndpoint(database.db, accountId), await makeEndpoint(database.db, accountId)];
-    await rotateSecret(database.db, rotation(accountId, one.id, new Date(), 1000));
-    expect(await secretsOf(other.id)).toMatchObject([{ expires_at: null }]);
-    const { accountId: stranger } = await makeAccount(database.db);
-    await expect(rotateSecret(database.db, rotation(stranger, other.id, new Date(), 1000))).rejects.toMatchObject({
-      constraint_name: 'endpoint_secrets_endpoint',
-    });
-    expect(await secretsOf(other.id)).toMatchObject([{ expires_at: null }]);
   });
 });
