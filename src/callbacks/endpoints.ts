@@ -1,4 +1,3 @@
-import { mintSecret } from '#domain/endpoint.ts';
 import { type AccountId, type EndpointId, newId } from '#domain/ids.ts';
 import { type Refusal, type Result, refuse } from '#domain/problem.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
@@ -16,6 +15,7 @@ import {
   readEndpoints,
 } from '#store/endpoints.ts';
 import { discardHeld, readUnsent } from '#store/redeliver.ts';
+import { mintOrImport, type WantedSecret } from './secrets.ts';
 import { endpointEvent } from './settle.ts';
 
 export type { EndpointChanges, EndpointRecord };
@@ -48,22 +48,25 @@ export class Endpoints {
     accountId: AccountId,
     url: string,
     settings: Omit<EndpointChanges, 'url'> = {},
-  ): Promise<Result<{ endpoint: EndpointRecord; signingSecret: string | undefined }>> {
+    wanted: WantedSecret = {},
+  ): Promise<Result<{ endpoint: EndpointRecord; created: boolean; signingSecret: string | undefined }>> {
     const { db, keys } = this.#deps;
     const checked = await this.#checkUrl(url);
     if (!checked.ok) return checked;
     const now = new Date();
     const id = newId('ep', now.getTime());
-    const secret = mintSecret(keys, accountId, id, now);
+    const secret = mintOrImport(keys, { accountId, endpointId: id }, wanted, now);
+    if (!secret.ok) return secret;
+    const { sealed, shown } = secret.value;
     const { created, ...found } = await transaction(db, async (tx) => {
-      const ensured = await ensureEndpoint(tx, { accountId, id, url: checked.value, secret: secret.sealed, now });
+      const ensured = await ensureEndpoint(tx, { accountId, id, url: checked.value, secret: sealed, now });
       if (ensured.created && Object.keys(settings).length > 0)
         await changeEndpoint(tx, { accountId, id }, settings, now);
       return ensured;
     });
     const endpoint = await this.find(accountId, found.id);
     if (!endpoint.ok) return endpoint;
-    return { ok: true, value: { endpoint: endpoint.value, signingSecret: created ? secret.text : undefined } };
+    return { ok: true, value: { endpoint: endpoint.value, created, signingSecret: created ? shown : undefined } };
   }
 
   async find(accountId: AccountId, id: EndpointId): Promise<Result<EndpointRecord>> {

@@ -1,3 +1,5 @@
+import { randomBytes } from 'node:crypto';
+import { Webhook } from 'standardwebhooks';
 import { describe, expect, it } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
@@ -93,6 +95,32 @@ describe('an endpoint', () => {
   it.each(['pause', 'enable', 'ping'])('that is not there answers 404 to %s', async (verb) => {
     const answer = await ask('POST', `/v1/endpoints/${NOBODY}/${verb}`);
     expect(answer).toMatchObject({ status: 404, json: { code: 'endpoint_not_found' } });
+  });
+});
+
+describe('a secret of its owner', () => {
+  const own = `whsec_${randomBytes(32).toString('base64')}`;
+
+  it('signs from the first callback on, and is not shown again', async () => {
+    const receiver = await startReceiver();
+    const made = await register({ url: receiver.url, signing_secret: own });
+    expect(made).not.toHaveProperty('signing_secret');
+    await submit(ask, { ...echo, callback: { endpoint_id: made.id } });
+    const { body, headers } = await receiver.next();
+    expect(() => new Webhook(own).verify(body, headers as Record<string, string>)).not.toThrow();
+  });
+
+  it.each([
+    [{ signing_secret: 'whsec_short' }, '/signing_secret'],
+    [{ signing_secret: own, scheme: 'v1a' }, '/scheme'],
+  ])('is refused when it cannot be used: case %#', async (body, path) => {
+    const refused = await ask('POST', '/v1/endpoints', { url: freshUrl(), ...body });
+    expect(refused).toMatchObject({ status: 422, json: { code: 'invalid_signing_secret', errors: [{ path }] } });
+  });
+
+  it('may be one of ed25519', async () => {
+    const made = await register({ url: freshUrl(), scheme: 'v1a' });
+    expect(made.signing_secret).toMatch(/^whsk_/);
   });
 });
 

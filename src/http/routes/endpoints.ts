@@ -116,13 +116,16 @@ export function endpointRoutes(deps: EndpointRoutesDeps) {
 
   return new OpenAPIHono<Env>({ defaultHook: onInvalid })
     .openapi(register, async (c) => {
-      const { url, ...settings } = c.req.valid('json');
-      const registered = await endpoints.register(c.get('apiKey').accountId, url, toChanges(settings));
+      const { url, scheme, signing_secret: secret, ...settings } = c.req.valid('json');
+      const registered = await endpoints.register(c.get('apiKey').accountId, url, toChanges(settings), {
+        scheme,
+        secret,
+      });
       if (!registered.ok) return problem(c, registered);
-      const { endpoint: made, signingSecret } = registered.value;
+      const { endpoint: made, created, signingSecret } = registered.value;
       const view = { ...viewEndpoint(made), ...(signingSecret && { signing_secret: signingSecret }) };
       c.header('location', `/v1/endpoints/${made.id}`);
-      return c.json(view, signingSecret === undefined ? 200 : 201);
+      return c.json(view, created ? 201 : 200);
     })
     .openapi(list, async (c) => {
       const { limit, cursor } = c.req.valid('query');

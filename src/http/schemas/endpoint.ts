@@ -4,6 +4,7 @@ import { headerFault, MAX_HEADERS } from '#domain/endpoint-settings.ts';
 import { DELIVERY_ORDERS, DISABLED_REASONS, ENDPOINT_STATUSES, EVENT_FILTERS } from '#domain/endpoint-policy.ts';
 import { moment, storable, timestamp, UNSTORABLE } from './common.ts';
 import { submissionSchema } from './job.ts';
+import { newSecretMembers } from './secret.ts';
 
 const url = z.string().min(1).max(4000);
 const THREE_WEEKS_MS = 21 * 86_400_000;
@@ -51,7 +52,9 @@ const settings = {
   }),
 };
 
-export const newEndpointSchema = z.strictObject({ url, ...z.object(settings).partial().shape }).openapi('NewEndpoint');
+export const newEndpointSchema = z
+  .strictObject({ url, ...z.object(settings).partial().shape, ...newSecretMembers })
+  .openapi('NewEndpoint');
 
 /** Null leaves it to the configuration again. */
 export const endpointChangesSchema = z

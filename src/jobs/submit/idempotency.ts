@@ -47,7 +47,12 @@ export class Idempotency {
   ): Promise<Result<Accepted>> {
     const name = `${accountId} ${request.key}`;
     const first = this.#inFlight.get(name);
-    if (first !== undefined) return share(first, request);
+    if (first !== undefined && timingSafeEqual(first.fingerprint, request.fingerprint)) return share(first);
+    if (first !== undefined) {
+      // Whether the key is that other payload's is decided with its commit: another process may be ahead of it, with ours.
+      if ((await inTime(first)) === undefined) return inFlight();
+      return this.once(accountId, request, store);
+    }
     const answer = this.#lookUp(accountId, request).then((replay) => replay ?? store());
     this.#inFlight.set(name, { fingerprint: request.fingerprint, answer });
     try {
@@ -99,17 +104,25 @@ export class Idempotency {
   }
 }
 
-async function share({ fingerprint, answer }: InFlight, request: IdempotentRequest): Promise<Result<Accepted>> {
-  if (!timingSafeEqual(fingerprint, request.fingerprint)) return mismatch();
-  const { promise: late, resolve } = Promise.withResolvers<Result<Accepted>>();
-  const detail = 'The first request under this key is still being answered; send this one again in a second.';
-  const timer = setTimeout(() => resolve(refuse('idempotency_in_flight', detail, { retryAfter: 1 })), PATIENCE_MS);
+async function share(first: InFlight): Promise<Result<Accepted>> {
+  const shared = (await inTime(first)) ?? inFlight();
+  return shared.ok ? { ok: true, value: { ...shared.value, replayed: true } } : shared;
+}
+
+/** The first one's answer, should it come before our patience is over. */
+async function inTime({ answer }: InFlight): Promise<Result<Accepted> | undefined> {
+  const { promise: late, resolve } = Promise.withResolvers<undefined>();
+  const timer = setTimeout(() => resolve(undefined), PATIENCE_MS);
   try {
-    const shared = await Promise.race([answer, late]);
-    return shared.ok ? { ok: true, value: { ...shared.value, replayed: true } } : shared;
+    return await Promise.race([answer, late]);
   } finally {
     clearTimeout(timer);
   }
+}
+
+function inFlight(): Result<never> {
+  const detail = 'The first request under this key is still being answered; send this one again in a second.';
+  return refuse('idempotency_in_flight', detail, { retryAfter: 1 });
 }
 
 function mismatch(): Result<never> {
