@@ -9,6 +9,7 @@ import { type Database, isUnavailable } from '#store/database.ts';
 import type { Settlement } from '#store/deliveries.ts';
 import { type AttemptRef, renewAttempts } from '#store/delivery-queue.ts';
 import { closeLane } from '#store/endpoint-events.ts';
+import type { EndpointRef } from '#store/endpoint-health.ts';
 import { GroupCommit, MEASURED_GROUPS, persist } from '#store/group-commit.ts';
 import { attempt } from './attempt.ts';
 import { type Destination, openDestination } from './destination.ts';
@@ -95,10 +96,23 @@ export class Courier {
     const { deliveries, destinations, more, closed, nextLane } = await claimDeliveries(db.sql, claim);
     this.#nextLane = nextLane;
     this.#noteFull(deliveries, destinations);
-    for (const lane of closed) await closeLane(db.sql, lane, { limit: CLOSED_AT_ONCE, now: new Date() });
+    void this.#close(closed);
     const opened = new Map(destinations.map((sealed) => [sealed.endpointId, openDestination(sealed, keys)]));
     const claimed = deliveries.map((delivery) => ({ delivery, destination: opened.get(delivery.endpointId)! }));
-    return { claimed, more: more || closed.length > 0 };
+    return { claimed, more };
+  }
+
+  /** Beside the claim: what was claimed with it is under a lease already, and must be sent whatever becomes of this. */
+  async #close(lanes: readonly EndpointRef[]): Promise<void> {
+    try {
+      let closed = 0;
+      for (const lane of lanes)
+        closed += await closeLane(this.#deps.db.sql, lane, { limit: CLOSED_AT_ONCE, now: new Date() });
+      // There may be more of it.
+      if (closed > 0) this.loop.wake();
+    } catch (error) {
+      this.#deps.log.error({ err: error }, 'courier');
+    }
   }
 
   async #work({ delivery, destination }: Claimed): Promise<void> {
@@ -120,8 +134,9 @@ export class Courier {
 
   /** What may wait for a place at its endpoint is claimed when half of the places are free: not one by one. */
   #noteFull(deliveries: readonly ClaimedDelivery[], destinations: readonly SealedDestination[]): void {
+    const byEndpoint = Map.groupBy(deliveries, ({ endpointId }) => endpointId);
     for (const { endpointId, room } of destinations) {
-      const taken = deliveries.filter((delivery) => delivery.endpointId === endpointId).length;
+      const taken = byEndpoint.get(endpointId)!.length;
       const underWay = (this.#full.get(endpointId)?.underWay ?? 0) + taken;
       if (taken >= room) this.#full.set(endpointId, { underWay, claimAt: Math.floor(underWay / 2) });
       else this.#full.delete(endpointId);

@@ -4,6 +4,7 @@ import type { SecretKey } from '#domain/secret-box.ts';
 import type { Guard } from '#egress/guard.ts';
 import { type Database, isDuplicate, transaction } from '#store/database.ts';
 import { insertEndpointEvents } from '#store/endpoint-events.ts';
+import { lockHealth } from '#store/endpoint-health.ts';
 import {
   changeEndpoint,
   deleteEndpoint,
@@ -41,8 +42,8 @@ export class Endpoints {
   }
 
   /**
-   * Registers a URL; an account has one endpoint a URL, so a second call finds the first's, as it is. The secret is shown
-   * once.
+   * Registers a URL; an account has one endpoint a URL, so a second call finds the first's, as it is; one that brings a secret
+   * of its own is refused, for it would not sign. The secret is shown once.
    */
   async register(
     accountId: AccountId,
@@ -64,6 +65,11 @@ export class Endpoints {
         await changeEndpoint(tx, { accountId, id }, settings, now);
       return ensured;
     });
+    if (!created && (wanted.secret !== undefined || wanted.scheme !== undefined))
+      return refuse(
+        'endpoint_url_taken',
+        `The endpoint ${found.id} has that URL: rotate its secret to one of your own.`,
+      );
     const endpoint = await this.find(accountId, found.id);
     if (!endpoint.ok) return endpoint;
     return { ok: true, value: { endpoint: endpoint.value, created, signingSecret: created ? shown : undefined } };
@@ -114,6 +120,8 @@ export class Endpoints {
     const { db, announceDeliveries, eventsWritten } = this.#deps;
     const now = new Date();
     await transaction(db, async (tx) => {
+      // Health before the endpoint, as a settlement that disables it: so the two cannot deadlock.
+      await lockHealth(tx, [{ accountId, endpointId: id }]);
       if (!(await enableEndpoint(tx, { accountId, id }, now))) return;
       await insertEndpointEvents(tx, [endpointEvent('endpoint.recovered', { accountId, endpointId: id }, now, {})]);
     });

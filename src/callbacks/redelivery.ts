@@ -4,7 +4,7 @@ import { type Result, refuse } from '#domain/problem.ts';
 import type { Database } from '#store/database.ts';
 import { type DeliveryRecord, findDelivery } from '#store/delivery-reads.ts';
 import { readEndpoints } from '#store/endpoints.ts';
-import { copyDelivery, readUnsent, requeueDeliveries } from '#store/redeliver.ts';
+import { copyDelivery, findEventTime, readUnsent, requeueDeliveries } from '#store/redeliver.ts';
 
 /** What can be sent again in numbers; what was delivered too, when it is asked for by name. */
 export const RECOVERABLE = ['held', 'exhausted'] as const satisfies DeliveryStatus[];
@@ -44,10 +44,13 @@ export class Redelivery {
     const to = endpointId ?? given.endpointId;
     const usable = await this.#check(accountId, to);
     if (!usable.ok) return usable;
+    const eventCreatedAt = await findEventTime(this.#db, accountId, given.eventId);
+    if (eventCreatedAt === undefined)
+      return refuse('delivery_not_found', `The event of the delivery ${id} is no longer kept.`);
     const now = new Date();
     const fresh = newId('dlv', now.getTime());
-    const target =
-      to === given.endpointId ? id : await copyDelivery(this.#db.sql, accountId, { of: id, id: fresh, to, now });
+    const copy = { of: id, id: fresh, to, eventCreatedAt, retry, now };
+    const target = to === given.endpointId ? id : await copyDelivery(this.#db.sql, accountId, copy);
     if (target !== fresh) {
       const queued = await requeueDeliveries(this.#db.sql, accountId, { ids: [target], retry, now });
       if (queued === 0)

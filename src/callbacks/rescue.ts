@@ -1,14 +1,14 @@
+import { HEALTHY } from '#domain/circuit.ts';
 import { judgeInterrupted } from '#domain/delivery.ts';
 import type { Logger } from '#log.ts';
-import type { Database } from '#store/database.ts';
-import { settleDeliveries, type Settlement } from '#store/deliveries.ts';
+import type { Settlement } from '#store/deliveries.ts';
 import { findLapsedAttempts, type LapsedAttempt, promoteDueDeliveries } from '#store/delivery-queue.ts';
+import { settle, type SettleDeps } from './settle.ts';
 
-export interface RescueDeps {
-  readonly db: Database;
+export interface RescueDeps extends SettleDeps {
   readonly log: Logger;
+  /** Of endpoints without one of their own. */
   readonly schedule: readonly number[];
-  readonly announceDeliveries: () => void;
 }
 
 const BATCH = 500;
@@ -19,12 +19,13 @@ export async function rescueDeliveries(deps: RescueDeps): Promise<void> {
 }
 
 /** Answers how many it settled. */
-async function rescueSome({ db, log, schedule, announceDeliveries }: RescueDeps): Promise<number> {
+async function rescueSome(deps: RescueDeps): Promise<number> {
+  const { db, log, schedule, announceDeliveries } = deps;
   const lapsed = await findLapsedAttempts(db, BATCH);
   if (lapsed.length === 0) return 0;
   const now = new Date();
-  const settlements = lapsed.map((attempt) => interrupted(attempt, schedule, now));
-  const settled = await settleDeliveries(db.sql, settlements);
+  const made = lapsed.map((attempt) => ({ settlement: interrupted(attempt, schedule, now), health: HEALTHY }));
+  const settled = await settle(made, deps);
   for (const { accountId, deliveryId, attemptId, workerId } of lapsed) {
     if (!settled.has(deliveryId)) continue;
     log.warn(
@@ -39,10 +40,12 @@ async function rescueSome({ db, log, schedule, announceDeliveries }: RescueDeps)
 /** Whatever was sent, nobody knows: neither what it was nor how it was answered. */
 function interrupted(lapsed: LapsedAttempt, schedule: readonly number[], now: Date): Settlement {
   const number = lapsed.attemptCount + 1;
+  const { scheduleFrom, retrySchedule } = lapsed;
+  const hasAttemptsLeft = scheduleFrom !== null && number - scheduleFrom < (retrySchedule ?? schedule).length;
   return {
     delivery: { ...lapsed, id: lapsed.deliveryId },
     number,
-    trigger: 'scheduled',
+    trigger: lapsed.trigger,
     url: lapsed.url,
     requestHeaders: null,
     bodySha256: null,
@@ -54,7 +57,7 @@ function interrupted(lapsed: LapsedAttempt, schedule: readonly number[], now: Da
       errorDetail: 'The courier stopped before it recorded an answer; the receiver may have seen this request.',
       startedAt: lapsed.startedAt,
     },
-    verdict: judgeInterrupted(number < schedule.length, now),
+    verdict: judgeInterrupted(hasAttemptsLeft, now),
     keepsPlace: false,
     settledAt: now,
     workerId: lapsed.workerId,

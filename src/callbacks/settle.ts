@@ -28,7 +28,10 @@ export interface SettleDeps {
  */
 export async function settle(made: readonly Made[], deps: SettleDeps): Promise<ReadonlySet<DeliveryId>> {
   const settlements = made.map(({ settlement }) => settlement);
-  const telling = made.filter(({ settlement, health }) => !isQuiet(health, signOf(settlement)));
+  // Also what fails by our own fault is told when it is exhausted, and keeps its place.
+  const telling = made.filter(
+    ({ settlement, health }) => settlement.verdict.status !== 'delivered' || !isQuiet(health, signOf(settlement)),
+  );
   if (telling.length === 0) return settleDeliveries(deps.db.sql, settlements);
   let told: Told = { isDue: false, accountIds: [] };
   const settled = await transaction(deps.db, async (tx) => {

@@ -1,3 +1,4 @@
+import type { ATTEMPT_TRIGGERS } from '#domain/attempt.ts';
 import type { AccountId, AttemptId, DeliveryId, EndpointId, EventId, JobId, WorkerId } from '#domain/ids.ts';
 import type { Connection, Database } from './database.ts';
 
@@ -43,11 +44,15 @@ export async function promoteDueDeliveries({ sql }: Database, limit: number): Pr
 /** An attempt that nobody speaks for any more. */
 export interface LapsedAttempt extends AttemptRef {
   readonly eventId: EventId;
-  readonly jobId: JobId;
+  readonly jobId: JobId | null;
   readonly endpointId: EndpointId;
   readonly url: string;
-  /** Attempts recorded before this one. */
+  readonly trigger: (typeof ATTEMPT_TRIGGERS)[number];
+  /** Attempts recorded before this one; and when the schedule began, null for once and no more. */
   readonly attemptCount: number;
+  readonly scheduleFrom: number | null;
+  /** The endpoint's own, in milliseconds. */
+  readonly retrySchedule: readonly number[] | null;
   readonly workerId: WorkerId;
   readonly startedAt: Date;
 }
@@ -57,7 +62,8 @@ export async function findLapsedAttempts({ sql }: Database, limit: number): Prom
   return sql<LapsedAttempt[]>`
     SELECT item.account_id AS "accountId", item.delivery_id AS "deliveryId", item.attempt_id AS "attemptId",
       item.event_id AS "eventId", delivery.job_id AS "jobId", item.endpoint_id AS "endpointId", endpoint.url,
-      delivery.attempt_count AS "attemptCount", item.worker_id AS "workerId", item.leased_at AS "startedAt"
+      item.trigger, delivery.attempt_count AS "attemptCount", delivery.schedule_from AS "scheduleFrom",
+      to_json(endpoint.retry_schedule) AS "retrySchedule", item.worker_id AS "workerId", item.leased_at AS "startedAt"
     FROM ringback.delivery_queue AS item
     JOIN ringback.deliveries AS delivery ON delivery.account_id = item.account_id AND delivery.id = item.delivery_id
     JOIN ringback.endpoints AS endpoint ON endpoint.account_id = item.account_id AND endpoint.id = item.endpoint_id

@@ -1,10 +1,10 @@
 import type { DeliveryStatus } from '#domain/delivery.ts';
-import type { AccountId, DeliveryId, EndpointId } from '#domain/ids.ts';
+import type { AccountId, DeliveryId, EndpointId, EventId } from '#domain/ids.ts';
 import type { Connection, Database } from './database.ts';
 
 /**
  * Queues deliveries once more, whatever became of them, each with a fresh schedule or for one attempt: those that are not
- * queued, and whose endpoint is there and takes something. Answers how many. Attempts made before stay on record and count on.
+ * queued, whose event is still kept, and whose endpoint is there and takes something. Answers how many. Attempts made before stay on record and count on.
  */
 export async function requeueDeliveries(
   sql: Connection,
@@ -12,28 +12,34 @@ export async function requeueDeliveries(
   { ids, retry, now }: { ids: readonly DeliveryId[]; retry: boolean; now: Date },
 ): Promise<number> {
   const queued = await sql`
-    WITH delivery AS (
+    WITH known AS MATERIALIZED (
+      SELECT delivery.account_id, delivery.id, event.created_at AS event_created_at
+      FROM unnest(${[...ids]}::text[]) AS given (id)
+      CROSS JOIN LATERAL (
+        SELECT * FROM ringback.deliveries AS delivery
+        WHERE delivery.account_id = ${accountId} AND delivery.id = given.id LIMIT 1) AS delivery -- ONE_BY_ONE
+      CROSS JOIN LATERAL (
+        SELECT created_at FROM ringback.events AS event
+        WHERE event.account_id = delivery.account_id AND event.id = delivery.event_id LIMIT 1) AS event
+      CROSS JOIN LATERAL (
+        SELECT FROM ringback.endpoints AS endpoint
+        WHERE endpoint.account_id = delivery.account_id AND endpoint.id = delivery.endpoint_id
+          AND endpoint.deleted_at IS NULL AND endpoint.status <> 'disabled' LIMIT 1) AS endpoint
+    ), delivery AS (
       UPDATE ringback.deliveries AS delivery SET
         status = 'pending',
         schedule_from = CASE WHEN ${retry} THEN attempt_count END,
         next_attempt_at = ${now},
         updated_at = ${now},
         finished_at = NULL
-      FROM unnest(${[...ids]}::text[]) AS given (id)
-      WHERE delivery.account_id = ${accountId} AND delivery.id = given.id AND delivery.status <> 'pending'
-        AND given.id LIKE 'dlv\\_%' -- FEW_ROWS: see database.ts
-        AND EXISTS (SELECT FROM ringback.endpoints AS endpoint
-          WHERE endpoint.account_id = delivery.account_id AND endpoint.id = delivery.endpoint_id
-            AND endpoint.deleted_at IS NULL AND endpoint.status <> 'disabled')
-      RETURNING delivery.*
+      FROM known
+      WHERE delivery.account_id = known.account_id AND delivery.id = known.id AND delivery.status <> 'pending'
+        AND known.id LIKE 'dlv\\_%' -- FEW_ROWS: see database.ts
+      RETURNING delivery.*, known.event_created_at
     )
     INSERT INTO ringback.delivery_queue (
       account_id, delivery_id, endpoint_id, event_id, event_created_at, position, trigger, state, due_at)
-    SELECT delivery.account_id, delivery.id, delivery.endpoint_id, delivery.event_id, event.created_at, position, 'manual',
-      'ready', ${now}
-    FROM delivery CROSS JOIN LATERAL (
-      SELECT created_at FROM ringback.events AS event
-      WHERE event.account_id = delivery.account_id AND event.id = delivery.event_id LIMIT 1) AS event -- ONE_BY_ONE`;
+    SELECT account_id, id, endpoint_id, event_id, event_created_at, position, 'manual', 'ready', ${now} FROM delivery`;
   return queued.count;
 }
 
@@ -81,26 +87,26 @@ export async function discardHeld(
 export async function copyDelivery(
   sql: Connection,
   accountId: AccountId,
-  copy: { of: DeliveryId; id: DeliveryId; to: EndpointId; now: Date },
+  copy: { of: DeliveryId; id: DeliveryId; to: EndpointId; eventCreatedAt: Date; retry: boolean; now: Date },
 ): Promise<DeliveryId> {
-  const { of, id, to, now } = copy;
+  const { of, id, to, eventCreatedAt, retry, now } = copy;
   const inserted = await sql`
     WITH delivery AS (
       INSERT INTO ringback.deliveries (
-        account_id, id, event_id, event_type, job_id, endpoint_id, status, attempt_count, next_attempt_at, created_at,
-        updated_at)
-      SELECT account_id, ${id}, event_id, event_type, job_id, ${to}, 'pending', 0, ${now}, ${now}, ${now}
-      FROM ringback.deliveries WHERE account_id = ${accountId} AND id = ${of}
+        account_id, id, event_id, event_type, job_id, endpoint_id, status, attempt_count, schedule_from, next_attempt_at,
+        created_at, updated_at)
+      SELECT delivery.account_id, ${id}, event_id, event_type, delivery.job_id, ${to}, 'pending', 0,
+        CASE WHEN ${retry} THEN 0 END, ${now}, ${now}, ${now}
+      FROM ringback.deliveries AS delivery
+      WHERE delivery.account_id = ${accountId} AND delivery.id = ${of}
       ON CONFLICT (event_id, endpoint_id, account_id) DO NOTHING
       RETURNING *
     )
     INSERT INTO ringback.delivery_queue (
       account_id, delivery_id, endpoint_id, event_id, event_created_at, position, trigger, state, due_at)
-    SELECT delivery.account_id, delivery.id, delivery.endpoint_id, delivery.event_id, event.created_at, position, 'manual',
+    SELECT delivery.account_id, delivery.id, delivery.endpoint_id, delivery.event_id, ${eventCreatedAt}, position, 'manual',
       'ready', ${now}
-    FROM delivery CROSS JOIN LATERAL (
-      SELECT created_at FROM ringback.events AS event
-      WHERE event.account_id = delivery.account_id AND event.id = delivery.event_id LIMIT 1) AS event`;
+    FROM delivery`;
   if (inserted.count === 1) return id;
   const [there] = await sql<[{ id: DeliveryId }]>`
     SELECT there.id FROM ringback.deliveries AS given
@@ -108,4 +114,15 @@ export async function copyDelivery(
       AND there.account_id = given.account_id
     WHERE given.account_id = ${accountId} AND given.id = ${of}`;
   return there.id;
+}
+
+/** When an event was made; undefined once it is no longer kept. */
+export async function findEventTime(
+  { sql }: Database,
+  accountId: AccountId,
+  eventId: EventId,
+): Promise<Date | undefined> {
+  const [event] = await sql<{ createdAt: Date }[]>`
+    SELECT created_at AS "createdAt" FROM ringback.events WHERE account_id = ${accountId} AND id = ${eventId} LIMIT 1`;
+  return event?.createdAt;
 }

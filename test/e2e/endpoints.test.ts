@@ -65,6 +65,7 @@ describe('an endpoint', () => {
     ['a name that is none', { headers: { 'a b': 'c' } }, '/headers/a b'],
     ['a header twice', { headers: { 'x-a': '1', 'X-A': '2' } }, '/headers'],
     ['an unknown event type', { event_types: ['job.done'] }, '/event_types/0'],
+    ['pings of others', { event_types: ['endpoint.ping'] }, '/event_types/0'],
     ['a schedule that begins late', { retry_schedule_ms: [5] }, '/retry_schedule_ms'],
     ['an unknown order', { ordering: 'random' }, '/ordering'],
     ['no rate at all', { rate_per_second: 0 }, '/rate_per_second'],
@@ -116,6 +117,13 @@ describe('a secret of its owner', () => {
   ])('is refused when it cannot be used: case %#', async (body, path) => {
     const refused = await ask('POST', '/v1/endpoints', { url: freshUrl(), ...body });
     expect(refused).toMatchObject({ status: 422, json: { code: 'invalid_signing_secret', errors: [{ path }] } });
+  });
+
+  it('is refused for a URL that is registered already: it would not sign', async () => {
+    const made = await register({ url: freshUrl() });
+    const again = await ask('POST', '/v1/endpoints', { url: made.url, signing_secret: own });
+    expect(again).toMatchObject({ status: 409, json: { code: 'endpoint_url_taken' } });
+    expect((await ask('POST', '/v1/endpoints', { url: made.url })).json.id).toBe(made.id);
   });
 
   it('may be one of ed25519', async () => {

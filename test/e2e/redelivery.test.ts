@@ -92,6 +92,17 @@ describe('sending a delivery again', () => {
     expect(receiver.requests).toHaveLength(1);
   });
 
+  it('to another endpoint once and no more, when it is asked for without retries', async () => {
+    const [receiver, other] = [await startReceiver(), await startReceiver()];
+    other.answerAll({ status: 500 });
+    const { id } = await register(receiver.url);
+    const to = await register(other.url);
+    const delivery = await delivered(id, 'delivered');
+    const wanted = { endpoint_id: to.id, retry: false };
+    const copy = await ask('POST', `/v1/deliveries/${delivery.id}/redeliver`, wanted);
+    expect(await untilStatus(copy.json.id, 'exhausted')).toMatchObject({ attempts: 1 });
+  });
+
   it('is refused for what is queued, what is not there, and where nothing is taken', async () => {
     const receiver = await startReceiver();
     const { id } = await register(receiver.url);

@@ -36,7 +36,7 @@ export function endpointRoutes(deps: EndpointRoutesDeps) {
     responses: {
       200: json(endpointSchema, 'It was there already.'),
       201: json(endpointSchema, 'Made; its signing secret is shown this once.'),
-      ...problems(400, 413, 415, 422),
+      ...problems(400, 409, 413, 415, 422),
     },
   });
   const list = createRoute({

@@ -16,13 +16,15 @@ export interface CallbackTarget {
 }
 
 const MAX_KNOWN_TARGETS = 10_000;
+/** How long an endpoint is believed to be there, under that URL, without being looked up again. */
+const KNOWN_FOR_MS = 5000;
 
 /** Finds the endpoint that a callback names, by its id or its URL. */
 export class CallbackTargets {
   readonly #db: Database;
   readonly #guard: Guard;
-  /** Endpoints seen lately, so that a submission costs no look-up: their URL never changes. */
-  readonly #known = new Map<string, CallbackTarget>();
+  /** Endpoints seen lately, so that a submission costs no look-up. */
+  readonly #known = new Map<string, { readonly target: CallbackTarget; readonly until: number }>();
 
   constructor({ db, guard }: { db: Database; guard: Guard }) {
     this.#db = db;
@@ -32,7 +34,7 @@ export class CallbackTargets {
   async find(accountId: AccountId, callback: CallbackRequest): Promise<Result<CallbackTarget>> {
     const name = 'url' in callback ? callback.url : callback.endpoint_id;
     const known = this.#known.get(`${accountId} ${name}`);
-    if (known !== undefined) return { ok: true, value: known };
+    if (known !== undefined && performance.now() < known.until) return { ok: true, value: known.target };
     if ('endpoint_id' in callback) {
       const endpoint = await findEndpoint(this.#db, accountId, { id: callback.endpoint_id });
       if (endpoint === undefined) return refuse('endpoint_not_found', `There is no endpoint ${name}.`);
@@ -53,7 +55,7 @@ export class CallbackTargets {
 
   #remember(accountId: AccountId, name: string, target: CallbackTarget): CallbackTarget {
     if (this.#known.size >= MAX_KNOWN_TARGETS) this.#known.clear();
-    this.#known.set(`${accountId} ${name}`, target);
+    this.#known.set(`${accountId} ${name}`, { target, until: performance.now() + KNOWN_FOR_MS });
     return target;
   }
 }

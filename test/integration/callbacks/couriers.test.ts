@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { findDelivery, listAttempts } from '#store/delivery-reads.ts';
+import { requeueDeliveries } from '#store/redeliver.ts';
 import { rescueDeliveries } from '../../../src/callbacks/rescue.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
@@ -34,7 +35,13 @@ async function loseLeases(schedule = [0, 100]): Promise<void> {
     UPDATE ringback.delivery_queue SET lease_expires_at = now() - interval '1 hour' WHERE state = 'leased'`;
   expect(lapsed.count).toBe(1);
   const { log } = memoryLog();
-  await rescueDeliveries({ db: database.db, log, schedule, announceDeliveries: () => undefined });
+  await rescueDeliveries({
+    db: database.db,
+    log,
+    schedule,
+    announceDeliveries: () => undefined,
+    eventsWritten: () => undefined,
+  });
 }
 
 test('a courier killed between request and record leaves one interrupted attempt, and the next one delivers', async () => {
@@ -101,6 +108,28 @@ test('a delivery that kills its courier each time is exhausted with its schedule
   expect(await findDelivery(database.db, accountId, due.id)).toMatchObject({ status: 'exhausted', attemptCount: 2 });
   expect(await attempts(due)).toMatchObject([{ outcome: 'interrupted' }, { outcome: 'interrupted' }]);
   expect(await database.sql`SELECT FROM ringback.delivery_queue`).toEqual([]);
+});
+
+test('an attempt that is lost counts in the schedule that its delivery has, not in the usual one', async () => {
+  const receiver = await startReceiver();
+  receiver.script({ status: 500 }, { status: 500 }, 'hang');
+  const { accountId } = await makeAccount(database.db);
+  const due = await makeDelivery(database.db, accountId, await makeEndpoint(database.db, accountId, receiver.url));
+  const { worker } = startCourier(parts(), { schedule: [0, 1] });
+  await eventually(async () => {
+    expect(await findDelivery(database.db, accountId, due.id)).toMatchObject({ status: 'exhausted', attemptCount: 2 });
+  });
+  await requeueDeliveries(database.sql, accountId, { ids: [due.id], retry: true, now: new Date() });
+  worker.loop.wake();
+  await receiver.waitFor(3);
+  await loseLeases([0, 1]);
+  await untilDelivered(due);
+  expect((await attempts(due)).map(({ number, outcome }) => [number, outcome])).toEqual([
+    [1, 'rejected'],
+    [2, 'rejected'],
+    [3, 'interrupted'],
+    [4, 'delivered'],
+  ]);
 });
 
 describe('couriers', () => {

@@ -17,6 +17,7 @@ import {
   type MadeEndpoint,
   SECRET_KEYS,
 } from '../../support/fixtures.ts';
+import { errorsIn } from '../../support/log.ts';
 import { startReceiver } from '../../support/receiver.ts';
 import { ALLOW_LOOPBACK, startCourier } from '../../support/workers.ts';
 
@@ -199,6 +200,28 @@ describe('an endpoint that keeps its order', () => {
     expect(receiver.requests.map(({ headers }) => headers['webhook-id'])).toEqual([a, b, b, b, c, d, e, f]);
   });
 
+  test('is not sent the same again and again when the fault is ours: its time has to come', async () => {
+    const { receiver, account, endpoint, due } = await setUp();
+    await order(account.accountId, endpoint.id);
+    await database.sql`UPDATE ringback.endpoint_secrets SET key_id = 'gone' WHERE endpoint_id = ${endpoint.id}`;
+    const [first, second] = await due(2);
+    const { worker } = startCourier(parts(), { schedule: [0, HOUR, HOUR, HOUR] });
+    const attempt = await untilAttempt(first!);
+    expect(attempt).toMatchObject({ errorCode: 'secret_unreadable' });
+    await eventually(async () => {
+      const [lane] = await database.sql`
+        SELECT blocked_until FROM ringback.endpoint_lanes WHERE endpoint_id = ${endpoint.id}`;
+      expect(lane!['blocked_until']).toEqual(attempt.nextAttemptAt);
+    });
+    // Another endpoint's delivery, claimed later, has come and gone.
+    const other = await makeEndpoint(database.db, account.accountId, receiver.url.replace('/callback', '/other'));
+    const later = await makeDelivery(database.db, account.accountId, other);
+    worker.loop.wake();
+    await untilAttempt(later);
+    expect(await listAttempts(database.db, account.accountId, first!.id)).toHaveLength(1);
+    expect(await listAttempts(database.db, account.accountId, second!.id)).toEqual([]);
+  });
+
   test('goes on after what is exhausted', async () => {
     const { receiver, account, endpoint, due } = await setUp();
     await order(account.accountId, endpoint.id);
@@ -266,8 +289,13 @@ describe('an endpoint that has failed for five days', () => {
   });
 });
 
-test('what is exhausted is told to those who want to know', async () => {
-  const { receiver, account, due } = await setUp();
+test.each([
+  ['by the receiver', 'status_500'],
+  ['by a fault of ours', 'secret_unreadable'],
+])('what is exhausted %s is told to those who want to know', async (_how, code) => {
+  const { receiver, account, endpoint, due } = await setUp();
+  if (code === 'secret_unreadable')
+    await database.sql`UPDATE ringback.endpoint_secrets SET key_id = 'gone' WHERE endpoint_id = ${endpoint.id}`;
   const listener = await startReceiver();
   const operations = await makeEndpoint(database.db, account.accountId, listener.url);
   accepted(await endpoints().change(account.accountId, operations.id, { eventTypes: ['delivery.exhausted'] }));
@@ -276,6 +304,26 @@ test('what is exhausted is told to those who want to know', async () => {
   startCourier(parts(), { schedule: [0] });
   expect((await listener.next()).json).toMatchObject({
     type: 'delivery.exhausted',
-    data: { endpoint: { id: one!.endpointId }, delivery: { id: one!.id, attempts: 1, last_error: 'status_500' } },
+    data: { endpoint: { id: one!.endpointId }, delivery: { id: one!.id, attempts: 1, last_error: code } },
   });
+});
+
+test('what was claimed is sent, though what is due to a disabled endpoint cannot be held just then', async () => {
+  const { receiver, account, due } = await setUp();
+  const gone = await makeEndpoint(database.db, account.accountId);
+  const stuck = await makeDelivery(database.db, account.accountId, gone);
+  await database.sql`
+    UPDATE ringback.endpoints SET status = 'disabled', disabled_reason = 'gone' WHERE id = ${gone.id}`;
+  await database.sql`
+    CREATE FUNCTION ringback.no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no room'; END $$`;
+  await database.sql`
+    CREATE TRIGGER no_room BEFORE UPDATE ON ringback.deliveries FOR EACH ROW
+    WHEN (new.status = 'held') EXECUTE FUNCTION ringback.no_room()`;
+  const healthy = await due(3);
+  const { lines } = startCourier(parts());
+  await eventually(async () => expect(new Set(await statusesOf(healthy))).toEqual(new Set(['delivered'])));
+  expect(receiver.requests).toHaveLength(3);
+  await eventually(() => expect(errorsIn(lines).length).toBeGreaterThan(0));
+  await database.sql`DROP FUNCTION ringback.no_room CASCADE`;
+  await eventually(async () => expect(await statusesOf([stuck])).toEqual(['held']));
 });
