@@ -7,7 +7,7 @@ import { DEFAULT_RETRY_POLICY } from '#domain/retry.ts';
 import { startEmbeddedPostgres } from '#embedded/postgres.ts';
 import { claimRuns } from '#store/claim-runs.ts';
 import { type Database, openDatabase } from '#store/database.ts';
-import { endRuns } from '#store/jobs.ts';
+import { endRuns } from '#store/end-runs.ts';
 import { migrate } from '#store/migrate.ts';
 import { decideRunEnd } from '../src/jobs/run/run-end.ts';
 import { treeCpuMicros } from './cpu.ts';

@@ -1,4 +1,5 @@
 import { ENDPOINT_EVENT_TYPES } from './endpoint-event.ts';
+import { filtersOf } from './event-type.ts';
 import { FINAL_JOB_EVENT_TYPES } from './job.ts';
 
 /** `paused` waits for its owner; `disabled` was given up on, and what is for it is held. */
@@ -15,13 +16,12 @@ export type DisabledReason = (typeof DISABLED_REASONS)[number];
 export const DELIVERY_ORDERS = ['none', 'job', 'endpoint'] as const;
 export type DeliveryOrder = (typeof DELIVERY_ORDERS)[number];
 
-/** What an endpoint can subscribe to: these, `job.*` and the like, or `*`. */
+/** What an endpoint can be told of. */
 export const SUBSCRIBABLE_EVENT_TYPES = [...FINAL_JOB_EVENT_TYPES, ...ENDPOINT_EVENT_TYPES] as const;
 export type SubscribableEventType = (typeof SUBSCRIBABLE_EVENT_TYPES)[number];
 
-/** Every event type and every wildcard over a family of them. */
+/** What it can subscribe to: these, `job.*` and the like, or `*`. A ping goes to the endpoint that it is for, unasked. */
 export const EVENT_FILTERS: readonly string[] = [
   '*',
-  ...new Set(SUBSCRIBABLE_EVENT_TYPES.map((type) => `${type.split('.')[0]!}.*`)),
-  ...SUBSCRIBABLE_EVENT_TYPES,
+  ...filtersOf(SUBSCRIBABLE_EVENT_TYPES.filter((type) => type !== 'endpoint.ping')),
 ];

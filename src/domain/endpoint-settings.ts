@@ -1,20 +1,13 @@
+import { CONNECTION_HEADERS } from './connection-headers.ts';
+
 /** Names that a request to a receiver may not bring along: the message, its connection and its signature are ours. */
 const RESERVED = new Set([
-  'accept-encoding',
-  'connection',
+  ...CONNECTION_HEADERS,
   'content-encoding',
-  'content-length',
   'content-type',
   'cookie',
-  'expect',
   'host',
-  'keep-alive',
   'proxy-authorization',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
   'user-agent',
 ]);
 

@@ -9,8 +9,13 @@ function familyOf(type: EventType): string {
   return `${type.slice(0, type.indexOf('.'))}.*`;
 }
 
-/** What a reader may ask for: every type, and every family of them. */
-export const EVENT_TYPE_FILTERS: readonly string[] = [...new Set(EVENT_TYPES.map(familyOf)), ...EVENT_TYPES];
+/** What may be asked for where these types occur: each of them, and each family. */
+export function filtersOf(types: readonly EventType[]): string[] {
+  return [...new Set(types.map(familyOf)), ...types];
+}
+
+/** What a reader of the feed may ask for. */
+export const EVENT_TYPE_FILTERS: readonly string[] = filtersOf(EVENT_TYPES);
 
 /** Whether the type, or the family of it, is among the filters. `store/event-feed.ts` says the same in SQL. */
 export function matchesType(filters: readonly string[], type: EventType): boolean {

@@ -1,8 +1,9 @@
 import tls from 'node:tls';
 import { judgeUrl } from '#domain/callback-url.ts';
+import { CONNECTION_HEADERS } from '#domain/connection-headers.ts';
 import { ANYWHERE } from './anywhere.ts';
 import { BackendExchange, type BackendAnswer } from './backend-exchange.ts';
-import { CONNECTION_HEADERS, reservedHeader } from './connection-headers.ts';
+import { reservedHeader } from './reserved-header.ts';
 import { STOPPED, type Failure } from './failure.ts';
 import { LanePool } from './lane.ts';
 import { systemResolver, type Resolve } from './resolve.ts';

@@ -14,7 +14,8 @@ import {
 } from '#domain/ids.ts';
 import type { SignatureScheme } from '#domain/signature.ts';
 import type { Connection } from './database.ts';
-import { type EndpointRef, withDates } from './endpoint-health.ts';
+import { type EndpointRef, healthJson, withDates } from './endpoint-health.ts';
+import { signingSecrets } from './endpoint-secrets.ts';
 
 export interface DeliveryClaim {
   /** Attempts at most. */
@@ -104,6 +105,7 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
   const limit = Math.min(claim.limit, MAX_ATTEMPTS);
   // The ids of one claim share their time and most of their random bits; the last two digits count (RFC 9562, 6.2).
   const ids = newId('att', now.getTime()).slice('att_'.length, -2);
+  const secrets = signingSecrets(sql, sql`leased.account_id`, sql`leased.endpoint_id`, now);
   const rows = await sql<Row[]>`
     WITH RECURSIVE walk AS (
       SELECT ${after.accountId}::text COLLATE "C" AS account_id, ${after.endpointId}::text COLLATE "C" AS endpoint_id,
@@ -127,9 +129,7 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
       WHERE state = 'leased' GROUP BY account_id, endpoint_id
     ), candidate AS MATERIALIZED (
       SELECT walk.account_id, walk.endpoint_id, walk.number, coalesce(under_way.attempts, 0) AS attempts, lane.claims,
-        json_build_object('circuit', circuit, 'resumeAt', resume_at, 'allowance', allowance, 'level', level,
-          'consecutiveFailures', consecutive_failures, 'failingSince', failing_since, 'lastSuccessAt', last_success_at,
-          'lastFailureAt', last_failure_at) AS health,
+        ${healthJson(sql)} AS health,
         json_build_object('url', url, 'headers', headers, 'timeoutMs', timeout_ms, 'retrySchedule', retry_schedule,
           'ordering', ordering) AS endpoint, endpoint.rate_per_second,
         endpoint.deleted_at IS NOT NULL OR endpoint.status = 'disabled' AS is_closed,
@@ -203,12 +203,7 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
       delivery.schedule_from AS "scheduleFrom", event.body, leased.lane, leased.room,
       CASE WHEN first_of_lane THEN (SELECT endpoint FROM candidate WHERE number = leased.lane) END AS endpoint,
       CASE WHEN first_of_lane THEN (SELECT health FROM candidate WHERE number = leased.lane) END AS health,
-      CASE WHEN first_of_lane THEN (
-        SELECT coalesce(json_agg(json_build_object('id', secret.id, 'scheme', secret.scheme, 'keyId', secret.key_id,
-          'ciphertext', encode(secret.ciphertext, 'base64')) ORDER BY secret.id DESC), '[]')
-        FROM ringback.endpoint_secrets AS secret
-        WHERE secret.account_id = leased.account_id AND secret.endpoint_id = leased.endpoint_id
-          AND (secret.expires_at IS NULL OR secret.expires_at > ${now})) END AS secrets,
+      CASE WHEN first_of_lane THEN ${secrets} END AS secrets,
       looked.*
     FROM (
       SELECT max(number) AS lanes, bool_or(wrapped) AS wrapped, max(ARRAY[account_id, endpoint_id]) FILTER (WHERE NOT wrapped) AS last,

@@ -49,6 +49,12 @@ export async function blockLanes(
       AND blocked."endpointId" LIKE 'ep\\_%' -- FEW_ROWS`;
 }
 
+/** The health of the row `health`, as JSON: see `withDates`. */
+export const healthJson = (sql: Connection) => sql`
+  json_build_object('circuit', health.circuit, 'resumeAt', health.resume_at, 'allowance', health.allowance,
+    'level', health.level, 'consecutiveFailures', health.consecutive_failures, 'failingSince', health.failing_since,
+    'lastSuccessAt', health.last_success_at, 'lastFailureAt', health.last_failure_at)`;
+
 const TIMES = ['resumeAt', 'failingSince', 'lastSuccessAt', 'lastFailureAt'] as const satisfies Array<keyof Health>;
 
 /** Health as PostgreSQL writes it as JSON, which knows no dates. */

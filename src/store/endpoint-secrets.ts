@@ -1,6 +1,7 @@
 import type { NewSecret, SecretOwner } from '#domain/endpoint.ts';
 import type { EndpointId, SecretId } from '#domain/ids.ts';
 import type { SignatureScheme } from '#domain/signature.ts';
+import type { Fragment } from 'postgres';
 import type { Connection, Database, Transaction } from './database.ts';
 
 /** A secret as anybody may see it who may see the endpoint: never what signs. */
@@ -74,3 +75,11 @@ export function readPublicKeys({ sql }: Database, endpointId: EndpointId, now: D
     WHERE endpoint_id = ${endpointId} AND public_key IS NOT NULL AND (expires_at IS NULL OR expires_at > ${now})
     ORDER BY id DESC`;
 }
+
+/** The sealed secrets of an endpoint that sign at that time, newest first, as JSON; the ciphertext in base64. */
+export const signingSecrets = (sql: Connection, accountId: Fragment, endpointId: Fragment, now: Date) => sql`
+  (SELECT coalesce(json_agg(json_build_object('id', secret.id, 'scheme', secret.scheme, 'keyId', secret.key_id,
+      'ciphertext', encode(secret.ciphertext, 'base64')) ORDER BY secret.id DESC), '[]')
+    FROM ringback.endpoint_secrets AS secret
+    WHERE secret.account_id = ${accountId} AND secret.endpoint_id = ${endpointId}
+      AND (secret.expires_at IS NULL OR secret.expires_at > ${now}))`;

@@ -2,7 +2,7 @@ import type { Health } from '#domain/circuit.ts';
 import type { NewSecret } from '#domain/endpoint.ts';
 import type { AccountId, EndpointId } from '#domain/ids.ts';
 import type { Connection, Database } from './database.ts';
-import { withDates } from './endpoint-health.ts';
+import { healthJson, withDates } from './endpoint-health.ts';
 import type { endpoints } from './schema/callbacks.ts';
 
 export type EndpointRow = Readonly<typeof endpoints.$inferSelect>;
@@ -47,9 +47,7 @@ export async function readEndpoints(
       created_at AS "createdAt", updated_at AS "updatedAt", health.health, waiting.backlog
     FROM ringback.endpoints AS endpoint
     CROSS JOIN LATERAL (
-      SELECT json_build_object('circuit', circuit, 'resumeAt', resume_at, 'allowance', allowance, 'level', level,
-        'consecutiveFailures', consecutive_failures, 'failingSince', failing_since, 'lastSuccessAt', last_success_at,
-        'lastFailureAt', last_failure_at) AS health
+      SELECT ${healthJson(sql)} AS health
       FROM ringback.endpoint_health AS health
       WHERE health.account_id = endpoint.account_id AND health.endpoint_id = endpoint.id LIMIT 1) AS health
     CROSS JOIN LATERAL (

@@ -2,7 +2,8 @@ import type { AttemptId, DeliveryId, WorkerId } from '#domain/ids.ts';
 import type { SealedDestination } from './claim-deliveries.ts';
 import type { Connection } from './database.ts';
 import type { NewEndpointEvent } from './endpoint-events.ts';
-import { withDates } from './endpoint-health.ts';
+import { healthJson, withDates } from './endpoint-health.ts';
+import { signingSecrets } from './endpoint-secrets.ts';
 
 /**
  * Records an event for its endpoint alone, with a delivery that is under way from the start. Answers where it goes; undefined,
@@ -38,16 +39,10 @@ export async function insertPing(
       FROM delivery
     )
     SELECT url, headers, timeout_ms AS "timeoutMs", to_json(retry_schedule) AS "retrySchedule", ordering,
-      (SELECT json_build_object('circuit', circuit, 'resumeAt', resume_at, 'allowance', allowance, 'level', level,
-          'consecutiveFailures', consecutive_failures, 'failingSince', failing_since, 'lastSuccessAt', last_success_at,
-          'lastFailureAt', last_failure_at)
+      (SELECT ${healthJson(sql)}
         FROM ringback.endpoint_health AS health
         WHERE health.account_id = endpoint.account_id AND health.endpoint_id = endpoint.id) AS health,
-      (SELECT coalesce(json_agg(json_build_object('id', secret.id, 'scheme', secret.scheme, 'keyId', secret.key_id,
-          'ciphertext', encode(secret.ciphertext, 'base64')) ORDER BY secret.id DESC), '[]')
-        FROM ringback.endpoint_secrets AS secret
-        WHERE secret.account_id = endpoint.account_id AND secret.endpoint_id = endpoint.id
-          AND (secret.expires_at IS NULL OR secret.expires_at > ${now})) AS secrets
+      ${signingSecrets(sql, sql`endpoint.account_id`, sql`endpoint.id`, now)} AS secrets
     FROM endpoint`;
   return row && { accountId, endpointId, room: 1, ...row, health: withDates(row.health) };
 }

@@ -12,7 +12,8 @@ import type { Database, Transaction } from '#store/database.ts';
 import { type ClaimedDelivery, claimDeliveries } from '#store/claim-deliveries.ts';
 import type { Settlement } from '#store/deliveries.ts';
 import { ensureEndpoint } from '#store/endpoints.ts';
-import { endRuns, insertJobs, type NewJob, type RunEnd } from '#store/jobs.ts';
+import { insertJobs, type NewJob } from '#store/jobs.ts';
+import { endRuns, type RunEnd } from '#store/end-runs.ts';
 import { promoteDue } from '#store/run-queue.ts';
 
 /** Starting states, made by the functions that make them in production. */

@@ -3,7 +3,7 @@ import type { RunHolder } from '#domain/run-holder.ts';
 import { type Refusal, type Result, refuse } from '#domain/problem.ts';
 import type { Database } from '#store/database.ts';
 import { findHeldJob } from '#store/held-runs.ts';
-import type { StoredResult } from '#store/jobs.ts';
+import type { StoredResult } from '#store/end-runs.ts';
 import type { RunRef } from '#store/run-queue.ts';
 import { abandonUpload, beginUpload, insertUploadedChunk, type Upload } from '#store/uploads.ts';
 import type { ResultKeeper } from '../run/result-keeper.ts';

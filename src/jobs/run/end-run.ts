@@ -1,7 +1,8 @@
 import type { JobProgress } from '#domain/job.ts';
 import type { Database } from '#store/database.ts';
 import { findJob } from '#store/job-reads.ts';
-import type { JobRecord, RunEnd } from '#store/jobs.ts';
+import type { JobRecord } from '#store/jobs.ts';
+import type { RunEnd } from '#store/end-runs.ts';
 import type { Endings } from './endings.ts';
 import type { JobTypes } from '../type/job-types.ts';
 import { retryPolicyOf } from '../type/retry-policy.ts';

@@ -1,6 +1,6 @@
 import type { Database } from '#store/database.ts';
 import { FenceRefused, GroupCommit, MEASURED_GROUPS } from '#store/group-commit.ts';
-import { endRuns, type RunEnd } from '#store/jobs.ts';
+import { endRuns, type RunEnd } from '#store/end-runs.ts';
 import type { JobRef } from '#store/run-queue.ts';
 
 /** Who is told, after the commit, of what a run's end brings about. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type Database, isUnavailable } from '#store/database.ts';
 import { persist } from '#store/group-commit.ts';
-import type { StoredResult } from '#store/jobs.ts';
+import type { StoredResult } from '#store/end-runs.ts';
 import { CHUNK_BYTES, deleteChunks, insertChunk } from '#store/result-chunks.ts';
 import type { RunRef } from '#store/run-queue.ts';
 import { failed, failureOf, type HandlerOutcome, RunFailedError } from './handler.ts';

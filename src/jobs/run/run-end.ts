@@ -1,7 +1,8 @@
 import { newId } from '#domain/ids.ts';
 import type { FinalJobStatus, JobError, JobProgress } from '#domain/job.ts';
 import { nextRunAt, type RetryPolicy } from '#domain/retry.ts';
-import type { JobRecord, RunEnd, StoredResult } from '#store/jobs.ts';
+import type { JobRecord } from '#store/jobs.ts';
+import type { RunEnd, StoredResult } from '#store/end-runs.ts';
 import type { HandlerFailure } from './handler.ts';
 import { viewJob } from '../read/job-view.ts';
 import type { Stopped } from './execute.ts';

@@ -1,6 +1,6 @@
 import { judgeUrl } from '#domain/callback-url.ts';
 import { ANYWHERE } from '#egress/anywhere.ts';
-import { CONNECTION_HEADERS } from '#egress/connection-headers.ts';
+import { CONNECTION_HEADERS } from '#domain/connection-headers.ts';
 import type { AnyJobDefinition, StandardSchema } from './define.ts';
 
 const TYPE_FORM = /^[a-z][a-z0-9_-]*(?:\.[a-z0-9_-]+)*$/;

@@ -1,7 +1,7 @@
 import { Hono } from 'hono';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { newId } from '#domain/ids.ts';
-import { endRuns } from '#store/jobs.ts';
+import { endRuns } from '#store/end-runs.ts';
 import type { Env } from '../../../src/http/env.ts';
 import { feedRoutes } from '../../../src/http/routes/events.ts';
 import { listen } from '../../../src/http/server.ts';

@@ -5,7 +5,7 @@ import { Admission } from '../../../src/jobs/submit/admission.ts';
 import { QueueDepth } from '../../../src/jobs/submit/queue-depth.ts';
 import { useDatabase } from '../../support/database.ts';
 import { claimRun, insertJob, makeAccount, runEnd } from '../../support/fixtures.ts';
-import { endRuns } from '#store/jobs.ts';
+import { endRuns } from '#store/end-runs.ts';
 
 const database = useDatabase();
 const NO_LIMITS: SubmissionLimits = { perSecond: null, maxPending: null };

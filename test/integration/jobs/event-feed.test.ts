@@ -1,7 +1,8 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { type AccountId, type JobId, newId } from '#domain/ids.ts';
 import { type Database, type Transaction, transaction } from '#store/database.ts';
-import { endRuns, insertJobs } from '#store/jobs.ts';
+import { insertJobs } from '#store/jobs.ts';
+import { endRuns } from '#store/end-runs.ts';
 import type { EventFeed, FeedEvent, FeedPage, FeedQuery } from '../../../src/jobs/feed/event-feed.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { endRuns, insertJobs } from '#store/jobs.ts';
+import { insertJobs } from '#store/jobs.ts';
+import { endRuns } from '#store/end-runs.ts';
 import { expireJobs } from '../../../src/jobs/run/rescue.ts';
 import { useDatabase } from '../../support/database.ts';
 import { claimRun, makeAccount, newJob, RELEASED, runEnd } from '../../support/fixtures.ts';

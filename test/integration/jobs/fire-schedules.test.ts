@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { MOST_CAUGHT_UP } from '#domain/schedule.ts';
-import { endRuns } from '#store/jobs.ts';
+import { endRuns } from '#store/end-runs.ts';
 import { findSchedule, type ScheduleRecord } from '#store/schedules.ts';
 import { defineJob } from '../../../src/jobs/type/define.ts';
 import { useDatabase } from '../../support/database.ts';

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import type { AccountId } from '#domain/ids.ts';
 import { refuse } from '#domain/problem.ts';
 import { deleteExpiredKeys } from '#store/idempotency.ts';
-import { endRuns } from '#store/jobs.ts';
+import { endRuns } from '#store/end-runs.ts';
 import { retireJobs } from '#store/retention.ts';
 import { defineJob } from '../../../src/jobs/type/define.ts';
 import type { Submission } from '../../../src/jobs/submit/submission.ts';

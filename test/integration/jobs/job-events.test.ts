@@ -1,7 +1,8 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { ClaimedJob } from '#store/claim-runs.ts';
 import { findJobs } from '#store/job-reads.ts';
-import { endRuns, type JobRecord, type RunEnd, setProgress } from '#store/jobs.ts';
+import { type JobRecord, setProgress } from '#store/jobs.ts';
+import { endRuns, type RunEnd } from '#store/end-runs.ts';
 import { type FollowedItem, JobEvents } from '../../../src/jobs/wait/job-events.ts';
 import { startTcpProxy } from '../../e2e/support/tcp-proxy.ts';
 import { useDatabase } from '../../support/database.ts';

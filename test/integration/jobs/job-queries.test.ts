@@ -1,7 +1,7 @@
 import { text } from 'node:stream/consumers';
 import { describe, expect, test } from 'vitest';
 import { newId } from '#domain/ids.ts';
-import { endRuns } from '#store/jobs.ts';
+import { endRuns } from '#store/end-runs.ts';
 import { JobQueries } from '../../../src/jobs/read/job-queries.ts';
 import { useDatabase } from '../../support/database.ts';
 import { accepted, claimRun, insertJob, makeAccount, runEnd } from '../../support/fixtures.ts';

@@ -4,7 +4,7 @@ import { newId } from '#domain/ids.ts';
 import { JobQueries } from '#jobs/read/job-queries.ts';
 import { type JobResult, ResultCutError } from '#jobs/read/job-results.ts';
 import { ResultKeeper } from '#jobs/run/result-keeper.ts';
-import { endRuns } from '#store/jobs.ts';
+import { endRuns } from '#store/end-runs.ts';
 import { CHUNK_BYTES } from '#store/result-chunks.ts';
 import { useDatabase } from '../../support/database.ts';
 import { claimRun, insertJob, makeAccount, runEnd } from '../../support/fixtures.ts';

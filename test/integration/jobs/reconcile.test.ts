@@ -1,7 +1,8 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { type AccountId, type JobId, newId } from '#domain/ids.ts';
 import { type Database, type Transaction, transaction } from '#store/database.ts';
-import { endRuns, insertJobs, type JobRecord, type NewJob, type RunEnd } from '#store/jobs.ts';
+import { insertJobs, type JobRecord, type NewJob } from '#store/jobs.ts';
+import { endRuns, type RunEnd } from '#store/end-runs.ts';
 import type { JobFilter, JobPage } from '../../../src/jobs/read/job-filter.ts';
 import { JobLists } from '../../../src/jobs/read/job-lists.ts';
 import { useDatabase } from '../../support/database.ts';

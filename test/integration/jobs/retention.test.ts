@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { type AccountId, type JobId, newId, type RunId } from '#domain/ids.ts';
-import { endRuns, insertJobs, type NewJob, type RunEnd } from '#store/jobs.ts';
+import { insertJobs, type NewJob } from '#store/jobs.ts';
+import { endRuns, type RunEnd } from '#store/end-runs.ts';
 import { findJob } from '#store/job-reads.ts';
 import { findTombstone } from '#store/tombstones.ts';
 import { JobLists } from '../../../src/jobs/read/job-lists.ts';

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { findChangedJobs, findJobs, type SeenJob } from '#store/job-reads.ts';
-import { endRuns, type JobRecord, setProgress } from '#store/jobs.ts';
+import { type JobRecord, setProgress } from '#store/jobs.ts';
+import { endRuns } from '#store/end-runs.ts';
 import { requestCancel } from '#store/run-queue.ts';
 import { useDatabase } from '../../support/database.ts';
 import { claimRun, insertJob, makeAccount, newJob, runEnd } from '../../support/fixtures.ts';

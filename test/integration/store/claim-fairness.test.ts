@@ -2,7 +2,8 @@ import { describe, expect, test } from 'vitest';
 import type { AccountId } from '#domain/ids.ts';
 import { type Claimed, type ClaimedJob, claimRuns, type RunClaim } from '#store/claim-runs.ts';
 import type { Database } from '#store/database.ts';
-import { endRuns, insertJobs } from '#store/jobs.ts';
+import { insertJobs } from '#store/jobs.ts';
+import { endRuns } from '#store/end-runs.ts';
 import { useDatabase } from '../../support/database.ts';
 import { makeAccount, newJob, runClaim, runEnd } from '../../support/fixtures.ts';
 

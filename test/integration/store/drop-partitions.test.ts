@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { type AccountId, newId } from '#domain/ids.ts';
-import { endRuns } from '#store/jobs.ts';
+import { endRuns } from '#store/end-runs.ts';
 import { createPartitions, dropPartitions } from '#store/partitions.ts';
 import { useDatabase } from '../../support/database.ts';
 import { claimRun, finalEvent, insertJob, makeAccount, makeEndpoint, runEnd } from '../../support/fixtures.ts';

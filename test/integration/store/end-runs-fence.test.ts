@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { newId } from '#domain/ids.ts';
 import type { JobError } from '#domain/job.ts';
-import { endRuns, type RunEnd } from '#store/jobs.ts';
+import { endRuns, type RunEnd } from '#store/end-runs.ts';
 import { useDatabase } from '../../support/database.ts';
 import {
   claimRun,

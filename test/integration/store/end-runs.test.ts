@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { JobError } from '#domain/job.ts';
-import { endRuns, type RunEnd } from '#store/jobs.ts';
+import { endRuns, type RunEnd } from '#store/end-runs.ts';
 import { useDatabase } from '../../support/database.ts';
 import {
   finalEvent,

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { newId } from '#domain/ids.ts';
 import { LOG_LEVELS } from '#domain/job.ts';
 import { insertLogLines, type LogLine, type LogPage, readLogLines } from '#store/job-logs.ts';
-import { endRuns } from '#store/jobs.ts';
+import { endRuns } from '#store/end-runs.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
 import { claimRun, insertJob, makeAccount, makeDue, runEnd } from '../../support/fixtures.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { findJob, listRuns } from '#store/job-reads.ts';
-import { endRuns } from '#store/jobs.ts';
+import { endRuns } from '#store/end-runs.ts';
 import { useDatabase } from '../../support/database.ts';
 import { claimRun, insertJob, makeAccount, newJob, runEnd } from '../../support/fixtures.ts';
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { newId, timeOf } from '#domain/ids.ts';
 import { listRuns } from '#store/job-reads.ts';
-import { endRuns } from '#store/jobs.ts';
+import { endRuns } from '#store/end-runs.ts';
 import { createPartitions } from '#store/partitions.ts';
 import { useDatabase } from '../../support/database.ts';
 import { claimRun, insertJob, makeAccount, runEnd } from '../../support/fixtures.ts';

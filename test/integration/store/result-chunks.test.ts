@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { newId } from '#domain/ids.ts';
-import { endRuns } from '#store/jobs.ts';
+import { endRuns } from '#store/end-runs.ts';
 import { CHUNK_BYTES, deleteChunks, findResultBody, insertChunk, readChunk } from '#store/result-chunks.ts';
 import type { RunRef } from '#store/run-queue.ts';
 import { useDatabase } from '../../support/database.ts';

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { AccountId } from '#domain/ids.ts';
-import { endRuns, type NewJob } from '#store/jobs.ts';
+import { type NewJob } from '#store/jobs.ts';
+import { endRuns } from '#store/end-runs.ts';
 import { findExpiredJobs, promoteDue } from '#store/run-queue.ts';
 import { useDatabase } from '../../support/database.ts';
 import { claimRun, insertJob, makeAccount, RELEASED, runEnd } from '../../support/fixtures.ts';

@@ -1,6 +1,6 @@
 import { type JobId, newId, type RunId } from '#domain/ids.ts';
 import type { RunClaim } from '#store/claim-runs.ts';
-import { endRuns } from '#store/jobs.ts';
+import { endRuns } from '#store/end-runs.ts';
 import { deferRun, type RunRef } from '#store/run-queue.ts';
 import type { TestDatabase } from '../../support/database.ts';
 import { claimRun, insertJob, makeAccount, runEnd } from '../../support/fixtures.ts';

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { newId } from '#domain/ids.ts';
 import { findJob } from '#store/job-reads.ts';
-import { endRuns, setProgress } from '#store/jobs.ts';
+import { setProgress } from '#store/jobs.ts';
+import { endRuns } from '#store/end-runs.ts';
 import { useDatabase } from '../../support/database.ts';
 import { makeRunning, runEnd } from '../../support/fixtures.ts';
 

@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
 import { openDatabase } from '#store/database.ts';
 import { claimRuns } from '#store/claim-runs.ts';
-import { endRuns, insertJobs } from '#store/jobs.ts';
+import { insertJobs } from '#store/jobs.ts';
+import { endRuns } from '#store/end-runs.ts';
 import { findUncleanQueues, vacuumQueue } from '#store/vacuum.ts';
 import { buffersTouchedBy, withoutAutovacuum } from '../../support/buffers.ts';
 import { useDatabase } from '../../support/database.ts';

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { DEFAULT_RETRY_POLICY } from '#domain/retry.ts';
-import type { RunEnd } from '#store/jobs.ts';
+import type { RunEnd } from '#store/end-runs.ts';
 import { decideRunEnd, type RunOutcome } from '../../../src/jobs/run/run-end.ts';
 import { claimedJob, failure, NOW } from './fixtures.ts';
 

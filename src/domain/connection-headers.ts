@@ -1,5 +1,3 @@
-import type { Failure } from './failure.ts';
-
 /**
  * Names that no request may bring along, in lower case: each would change where a message ends, what becomes of its
  * connection, or in which coding the answer comes.
@@ -16,8 +14,3 @@ export const CONNECTION_HEADERS: ReadonlySet<string> = new Set([
   'transfer-encoding',
   'upgrade',
 ]);
-
-export function reservedHeader(name: string): Failure {
-  const detail = `The header ${name.toLowerCase()} is set by the sender: leave it out.`;
-  return { outcome: 'blocked', code: 'request_invalid', detail };
-}

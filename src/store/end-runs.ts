@@ -1,0 +1,159 @@
+import type { AccountId, DeliveryId, EndpointId, EventId, JobId, RunId } from '#domain/ids.ts';
+import type { EndedRunStatus, FinalJobEventType, FinalJobStatus, JobError, JobProgress } from '#domain/job.ts';
+import { toCleanJson } from '#domain/json.ts';
+import type { Connection } from './database.ts';
+
+/** How one run ended, and what becomes of its job: over, or to be run again. Without a run: how a job ended while it waited. */
+export interface RunEnd {
+  readonly accountId: AccountId;
+  readonly jobId: JobId;
+  /** The fence; null when no run is under way, and none may be. */
+  readonly runId: RunId | null;
+  /** The event's number, as its body says it. Without a run it is the fence: a run may have come and gone meanwhile. */
+  readonly sequence?: number;
+  /** Null without a run. */
+  readonly runStatus: EndedRunStatus | null;
+  readonly runError: JobError | null;
+  readonly jobStatus: 'in_progress' | FinalJobStatus;
+  readonly jobError: JobError | null;
+  /** An inline result. */
+  readonly outputText: string | null;
+  /** A result whose chunks stand under the run's id. */
+  readonly result: StoredResult | null;
+  /** The last that was reported; null keeps what the job has. */
+  readonly progress: JobProgress | null;
+  /** Null for a job that goes on: it is ready now. */
+  readonly nextRunAt: Date | null;
+  /** Where a job that goes on waits, should its type have moved; null or left out: where it did. */
+  readonly pool?: string | null;
+  readonly endedAt: Date;
+  readonly event: {
+    readonly id: EventId;
+    readonly type: 'job.retrying' | FinalJobEventType;
+    readonly body: string | null;
+  };
+  readonly delivery: { readonly id: DeliveryId; readonly endpointId: EndpointId } | null;
+  /** What the run took, when it ended by itself. Not written with it: for the statistics of its type. */
+  readonly ran?: { readonly type: string; readonly ms: number };
+}
+
+export interface StoredResult {
+  readonly contentType: string;
+  readonly bytes: number;
+  /** Hex. */
+  readonly sha256: string;
+  /** The upload that stored it, where others could do so at the same time: only the latest one counts. */
+  readonly uploadId?: string;
+}
+
+/**
+ * Ends runs, or jobs that wait: queues, job, run, event and delivery in one statement. Answers the jobs it ended, and whether anybody
+ * is to be told of any. The fence
+ * is the queue's row: a run that is no longer the job's own (its lease ran out, another worker took over) finds none and is
+ * not among the answer. Nor is one that was called off and would be run again: whoever ends it looks at it anew. The queue's
+ * row is locked before the job's, here as in a claim, so that the two cannot deadlock.
+ */
+export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise<ReadonlyMap<JobId, boolean>> {
+  const rows = ends.map(({ outputText, event, delivery, result, ran: _ran, ...end }) => {
+    const flat = {
+      ...end,
+      resultType: result?.contentType,
+      resultBytes: result?.bytes,
+      resultSha256: result?.sha256,
+      uploadId: result?.uploadId,
+      eventId: event.id,
+      eventType: event.type,
+      eventBody: event.body,
+      deliveryId: delivery?.id,
+      endpointId: delivery?.endpointId,
+    };
+    return `${toCleanJson(flat).slice(0, -1)},"output":${outputText ?? 'null'},"inline":${outputText !== null}}`;
+  });
+  const ended = await sql<{ id: JobId; isToTell: boolean }[]>`
+    WITH r AS MATERIALIZED (
+      SELECT * FROM json_to_recordset(${`[${rows.join(',')}]`}::text::json) AS r (
+        "accountId" text, "jobId" text, "runId" text, sequence int, pool text, "runStatus" text, "runError" json, "jobStatus" text,
+        "jobError" json, output json, inline boolean, "resultType" text, "resultBytes" bigint, "resultSha256" text,
+        "uploadId" text, progress json, "nextRunAt" timestamptz, "endedAt" timestamptz, "eventId" text, "eventType" text,
+        "eventBody" text, "deliveryId" text, "endpointId" text)
+      WHERE "jobId" LIKE 'job\\_%' -- FEW_ROWS
+    ), removed AS (
+      DELETE FROM ringback.run_queue AS item USING r
+      WHERE item.account_id = r."accountId" AND item.job_id = r."jobId" AND item.run_id IS NOT DISTINCT FROM r."runId"
+        AND r."jobStatus" <> 'in_progress' AND (r."uploadId" IS NULL OR item.upload_id = r."uploadId")
+        AND (r."runId" IS NOT NULL OR r.sequence IS NULL OR r.sequence = (
+          SELECT job.sequence + 1 FROM ringback.jobs AS job WHERE job.account_id = item.account_id AND job.id = item.job_id))
+      RETURNING r.* -- so that what follows need not be joined with r again, which would compare each with each
+    ), requeued AS (
+      UPDATE ringback.run_queue AS item SET
+        state = CASE WHEN r."nextRunAt" IS NULL THEN 'ready' ELSE 'delayed' END,
+        due_at = coalesce(r."nextRunAt", item.due_at),
+        pool = coalesce(r.pool, item.pool),
+        run_id = NULL, worker_id = NULL, held_by = NULL, lease_expires_at = NULL, deadline_at = NULL,
+        completion_hash = NULL, upload_id = NULL
+      FROM r
+      WHERE item.account_id = r."accountId" AND item.job_id = r."jobId" AND item.run_id IS NOT DISTINCT FROM r."runId"
+        AND r."jobStatus" = 'in_progress' AND item.cancel_requested_at IS NULL
+      RETURNING r.*
+    ), ended AS (
+      UPDATE ringback.jobs AS job SET
+        status = r."jobStatus",
+        output = CASE WHEN r.inline THEN coalesce(r.output, 'null') END,
+        result_run_id = CASE WHEN r."resultType" IS NOT NULL THEN r."runId" END,
+        result_type = r."resultType",
+        result_bytes = r."resultBytes",
+        result_sha256 = decode(r."resultSha256", 'hex'),
+        error = r."jobError",
+        failure_count = failure_count + coalesce(r."runStatus" IN ('failed', 'timed_out', 'lost'), false)::int,
+        sequence = job.sequence + 1,
+        progress = coalesce(r.progress, job.progress),
+        run_id = NULL,
+        next_run_at = r."nextRunAt",
+        updated_at = r."endedAt",
+        finished_at = CASE WHEN r."jobStatus" <> 'in_progress' THEN r."endedAt" END
+      FROM (SELECT * FROM removed UNION ALL SELECT * FROM requeued) AS r
+      WHERE job.account_id = r."accountId" AND job.id = r."jobId" AND job.status IN ('queued', 'in_progress')
+      RETURNING job.account_id, job.id, job.status, job.sequence AS event_sequence, job.run_count, job.run_started_at, job.worker_id,
+        r.*
+    ), run AS (
+      INSERT INTO ringback.job_runs (account_id, id, job_id, number, status, worker_id, error, started_at, finished_at)
+      SELECT account_id, "runId", id, run_count, "runStatus", worker_id, "runError", run_started_at, "endedAt"
+      FROM ended WHERE "runId" IS NOT NULL
+    ), event AS (
+      INSERT INTO ringback.events (account_id, id, type, job_id, sequence, body, created_at)
+      SELECT account_id, "eventId", "eventType", id, event_sequence, convert_to("eventBody", 'UTF8'), "endedAt" FROM ended
+    ), told AS (
+      SELECT account_id, id, "eventId", "eventType", "endedAt", "deliveryId", "endpointId" FROM ended
+      WHERE status <> 'in_progress'
+    ), target AS (
+      -- The one that the job named, and those of its account that want to hear of such events: each once.
+      SELECT told.*, "deliveryId" AS delivery_id, endpoint.id AS endpoint_id, endpoint.status AS endpoint_status,
+        endpoint.deleted_at
+      FROM told CROSS JOIN LATERAL (
+        SELECT * FROM ringback.endpoints WHERE account_id = told.account_id AND id = "endpointId" LIMIT 1) AS endpoint
+      UNION ALL
+      SELECT told.*, 'dlv_' || substr("eventId", 5, 22)
+          || lpad(to_hex(row_number() OVER (PARTITION BY "eventId" ORDER BY endpoint.id)), 4, '0'),
+        endpoint.id, endpoint.status, endpoint.deleted_at
+      FROM told JOIN ringback.endpoints AS endpoint
+        ON endpoint.account_id || '' = told.account_id AND event_types <> '{}' AND endpoint.deleted_at IS NULL
+        AND event_types && ARRAY['*', 'job.*', "eventType"] AND endpoint.id IS DISTINCT FROM "endpointId"
+    ), delivery AS (
+      INSERT INTO ringback.deliveries (
+        account_id, id, event_id, event_type, job_id, endpoint_id, status, attempt_count, next_attempt_at,
+        created_at, updated_at, finished_at)
+      SELECT account_id, delivery_id, "eventId", "eventType", id, endpoint_id,
+        CASE WHEN deleted_at IS NOT NULL THEN 'discarded' WHEN endpoint_status = 'disabled' THEN 'held' ELSE 'pending' END,
+        0, CASE WHEN deleted_at IS NULL AND endpoint_status <> 'disabled' THEN "endedAt" END,
+        "endedAt", "endedAt", CASE WHEN deleted_at IS NOT NULL THEN "endedAt" END
+      FROM target
+      RETURNING account_id, id, endpoint_id, event_id, created_at, status, position
+    ), due AS (
+      INSERT INTO ringback.delivery_queue (
+        account_id, delivery_id, endpoint_id, event_id, event_created_at, position, state, due_at)
+      SELECT account_id, id, endpoint_id, event_id, created_at, position, 'ready', created_at
+      FROM delivery WHERE status = 'pending'
+    )
+    SELECT id, EXISTS (SELECT FROM delivery WHERE status = 'pending') AS "isToTell" FROM ended`;
+  return new Map(ended.map(({ id, isToTell }) => [id, isToTell]));
+}
