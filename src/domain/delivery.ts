@@ -1,15 +1,19 @@
 import type { AttemptOutcome } from './attempt.ts';
 
-/** The life of a delivery. `held` waits for its endpoint to be enabled; `discarded` lost its endpoint for good. */
-export const DELIVERY_STATUSES = ['pending', 'delivered', 'exhausted', 'held', 'discarded'] as const;
+/**
+ * The life of a delivery. `held` waits for its endpoint to be enabled; `discarded` lost its endpoint for good; `superseded` told
+ * of a progress that a later event of its job has left behind.
+ */
+export const DELIVERY_STATUSES = ['pending', 'delivered', 'exhausted', 'held', 'discarded', 'superseded'] as const;
 export type DeliveryStatus = (typeof DELIVERY_STATUSES)[number];
 
 export const DELIVERY_TRANSITIONS = {
-  pending: ['pending', 'delivered', 'exhausted', 'held', 'discarded'],
+  pending: ['pending', 'delivered', 'exhausted', 'held', 'discarded', 'superseded'],
   held: ['pending', 'discarded'],
   delivered: [],
   exhausted: ['pending'],
   discarded: [],
+  superseded: [],
 } as const satisfies Record<DeliveryStatus, readonly DeliveryStatus[]>;
 
 /** What an attempt makes of its delivery: over, or due again at a time. */

@@ -1,9 +1,13 @@
 import { ENDPOINT_EVENT_TYPES } from './endpoint-event.ts';
 import { filtersOf } from './event-type.ts';
-import { FINAL_JOB_EVENT_TYPES } from './job.ts';
+import { CALLBACK_EVENT_TYPES } from './job.ts';
 
-/** `paused` waits for its owner; `disabled` was given up on, and what is for it is held. */
-export const ENDPOINT_STATUSES = ['enabled', 'paused', 'disabled'] as const;
+/** `unverified` has yet to echo a challenge; `paused` waits for its owner; `disabled` was given up on, and what is for it is held. */
+export const ENDPOINT_STATUSES = ['unverified', 'enabled', 'paused', 'disabled'] as const;
+
+/** Where jobs of an account may be called back: anywhere, at registered endpoints, at those of them that have proved to be its own. */
+export const CALLBACK_POLICIES = ['any', 'registered', 'verified'] as const;
+export type CallbackPolicy = (typeof CALLBACK_POLICIES)[number];
 
 /** Why an endpoint is disabled: it answered 410, or nothing has succeeded for days. */
 export const DISABLED_REASONS = ['gone', 'failing'] as const;
@@ -17,11 +21,14 @@ export const DELIVERY_ORDERS = ['none', 'job', 'endpoint'] as const;
 export type DeliveryOrder = (typeof DELIVERY_ORDERS)[number];
 
 /** What an endpoint can be told of. */
-export const SUBSCRIBABLE_EVENT_TYPES = [...FINAL_JOB_EVENT_TYPES, ...ENDPOINT_EVENT_TYPES] as const;
+export const SUBSCRIBABLE_EVENT_TYPES = [...CALLBACK_EVENT_TYPES, ...ENDPOINT_EVENT_TYPES] as const;
 export type SubscribableEventType = (typeof SUBSCRIBABLE_EVENT_TYPES)[number];
 
-/** What it can subscribe to: these, `job.*` and the like, or `*`. A ping goes to the endpoint that it is for, unasked. */
+/** These go to the endpoint that they are for, unasked. */
+const UNASKED: readonly SubscribableEventType[] = ['endpoint.ping', 'endpoint.challenge'];
+
+/** What it can subscribe to: these, `job.*` and the like, or `*`. */
 export const EVENT_FILTERS: readonly string[] = [
   '*',
-  ...filtersOf(SUBSCRIBABLE_EVENT_TYPES.filter((type) => type !== 'endpoint.ping')),
+  ...filtersOf(SUBSCRIBABLE_EVENT_TYPES.filter((type) => !UNASKED.includes(type))),
 ];

@@ -24,11 +24,14 @@ export const ENDED_RUN_STATUSES = ['succeeded', 'failed', 'timed_out', 'lost', '
 export type EndedRunStatus = (typeof ENDED_RUN_STATUSES)[number];
 export const RUN_STATUSES = ['in_progress', ...ENDED_RUN_STATUSES] as const;
 
-/** Facts about a job, in the order they may occur. The final ones can be subscribed to. */
+/** Facts about a job, in the order they may occur. */
 export const FINAL_JOB_EVENT_TYPES = ['job.succeeded', 'job.failed', 'job.canceled', 'job.expired'] as const;
 export type FinalJobEventType = (typeof FINAL_JOB_EVENT_TYPES)[number];
+/** What a callback can tell of. `job.progress` goes on record only where somebody is to be told. */
+export const CALLBACK_EVENT_TYPES = ['job.queued', 'job.started', 'job.progress', ...FINAL_JOB_EVENT_TYPES] as const;
+export type CallbackEventType = (typeof CALLBACK_EVENT_TYPES)[number];
 /** `job.retrying`: a run ended without ending the job, and another will follow. */
-export const JOB_EVENT_TYPES = ['job.queued', 'job.started', 'job.retrying', ...FINAL_JOB_EVENT_TYPES] as const;
+export const JOB_EVENT_TYPES = [...CALLBACK_EVENT_TYPES, 'job.retrying'] as const;
 export type JobEventType = (typeof JOB_EVENT_TYPES)[number];
 
 /** Why a job or a run failed, as clients and auditors see it. */

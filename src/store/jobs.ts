@@ -1,5 +1,5 @@
 import type { AccountId, EndpointId, EventId, JobId, RunId, ScheduleId } from '#domain/ids.ts';
-import type { FinalJobEventType, JobProgress } from '#domain/job.ts';
+import type { CallbackEventType, JobProgress } from '#domain/job.ts';
 import { toCleanJson } from '#domain/json.ts';
 import type { RetryPolicy } from '#domain/retry.ts';
 import type { Connection } from './database.ts';
@@ -28,7 +28,7 @@ export interface NewJob {
   readonly scheduledFor: Date | null;
   readonly callbackEndpointId: EndpointId | null;
   readonly callbackUrl: string | null;
-  readonly callbackEvents: readonly FinalJobEventType[] | null;
+  readonly callbackEvents: readonly CallbackEventType[] | null;
   readonly createdAt: Date;
   readonly idempotency: NewIdempotencyKey | null;
 }

@@ -1,5 +1,5 @@
 import { z } from '@hono/zod-openapi';
-import { FINAL_JOB_EVENT_TYPES, JOB_STATUSES, RUN_STATUSES } from '#domain/job.ts';
+import { CALLBACK_EVENT_TYPES, JOB_STATUSES, RUN_STATUSES } from '#domain/job.ts';
 import { idSchema, moment, problemSchema, storable, timestamp, UNSTORABLE } from './common.ts';
 
 const metadata = z
@@ -8,9 +8,9 @@ const metadata = z
   .openapi({ description: 'Yours: comes back with the job and in callbacks.', example: { order: '4711' } });
 
 const events = z
-  .array(z.enum(FINAL_JOB_EVENT_TYPES))
+  .array(z.enum(CALLBACK_EVENT_TYPES))
   .min(1)
-  .openapi({ description: 'Which ends of the job to be told of. Left out: every one.' });
+  .openapi({ description: 'Which events of the job to be told of. Left out: each of its ends.' });
 
 const callback = z
   .union([

@@ -1,12 +1,12 @@
 import type { AccountId, EndpointId } from '#domain/ids.ts';
-import type { FinalJobEventType } from '#domain/job.ts';
+import type { CallbackEventType } from '#domain/job.ts';
 import { type Result, refuse } from '#domain/problem.ts';
 import type { Guard } from '#egress/guard.ts';
 import type { Database } from '#store/database.ts';
 import { findEndpoint } from '#store/endpoints.ts';
 
 export type CallbackRequest = ({ readonly url: string } | { readonly endpoint_id: EndpointId }) & {
-  readonly events?: readonly FinalJobEventType[] | undefined;
+  readonly events?: readonly CallbackEventType[] | undefined;
 };
 
 /** Where a callback goes; an endpoint without an id has yet to be made. */

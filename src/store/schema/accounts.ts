@@ -2,7 +2,8 @@ import { sql } from 'drizzle-orm';
 import { check, doublePrecision, foreignKey, index, integer, primaryKey, text, unique } from 'drizzle-orm/pg-core';
 import type { AccountId, ApiKeyId } from '#domain/ids.ts';
 import type { ApiKeyScope } from '#domain/api-key.ts';
-import { bytes, idColumn, moment, ringback } from './columns.ts';
+import { CALLBACK_POLICIES } from '#domain/endpoint-policy.ts';
+import { bytes, idColumn, moment, oneOf, ringback } from './columns.ts';
 
 export const accounts = ringback.table(
   'accounts',
@@ -17,12 +18,15 @@ export const accounts = ringback.table(
     submissionsPerSecond: doublePrecision('submissions_per_second'),
     /** How long an ended job can be read, with its result. */
     retentionDays: integer('retention_days'),
+    /** Where its jobs may be called back. */
+    callbackPolicy: text('callback_policy', { enum: CALLBACK_POLICIES }).notNull().default('any'),
     /** When the submissions so far will have been worth their time at the account's rate: see `store/quotas.ts`. */
     submissionsPaidUntil: moment('submissions_paid_until'),
   },
   (table) => [
     unique('accounts_name').on(table.name),
     check('accounts_limits', sql.raw('max_running >= 0 AND max_pending >= 0 AND submissions_per_second > 0')),
+    check('accounts_callback_policy', oneOf('callback_policy', CALLBACK_POLICIES)),
     check('accounts_retention', sql.raw('retention_days >= 0')),
   ],
 );

@@ -52,6 +52,14 @@ export const endpoints = ringback.table(
     ordering: text({ enum: DELIVERY_ORDERS }).notNull().default('job'),
     status: text({ enum: ENDPOINT_STATUSES }).notNull().default('enabled'),
     disabledReason: text('disabled_reason', { enum: DISABLED_REASONS }),
+    /** False for a URL that only jobs have named. */
+    isRegistered: boolean('is_registered').notNull().default(true),
+    /** PEM: authorities that its certificate may be signed by, instead of the well-known ones. */
+    tlsAuthorities: text('tls_authorities'),
+    /** PEM: what we show it of ourselves; the key is encrypted at rest. */
+    tlsCertificate: text('tls_certificate'),
+    tlsKeyId: text('tls_key_id'),
+    tlsKeyCiphertext: bytes('tls_key_ciphertext'),
     createdAt: moment('created_at').notNull(),
     updatedAt: moment('updated_at').notNull(),
     /** Kept for the record: deliveries and attempts name it. */
@@ -68,6 +76,7 @@ export const endpoints = ringback.table(
     check('endpoints_ordering', oneOf('ordering', DELIVERY_ORDERS)),
     check('endpoints_disabled_reason', oneOf('disabled_reason', DISABLED_REASONS)),
     check('endpoints_disabled', sql.raw("(disabled_reason IS NOT NULL) = (status = 'disabled')")),
+    check('endpoints_tls_identity', sql.raw('num_nulls(tls_certificate, tls_key_id, tls_key_ciphertext) IN (0, 3)')),
     check('endpoints_limits', sql.raw('timeout_ms > 0 AND concurrency > 0 AND rate_per_second > 0')),
     check('endpoints_retry_schedule', sql.raw('cardinality(retry_schedule) > 0')),
     foreignKey({ name: 'endpoints_account', columns: [table.accountId], foreignColumns: [accounts.accountId] }),

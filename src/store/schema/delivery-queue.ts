@@ -1,8 +1,8 @@
 import { sql } from 'drizzle-orm';
 import { bigint, check, index, primaryKey, text } from 'drizzle-orm/pg-core';
 import { ATTEMPT_TRIGGERS } from '#domain/attempt.ts';
-import type { AccountId, AttemptId, DeliveryId, EndpointId, EventId, WorkerId } from '#domain/ids.ts';
-import { QUEUE_ITEM_STATES } from '#domain/queue-item.ts';
+import type { AccountId, AttemptId, DeliveryId, EndpointId, EventId, JobId, WorkerId } from '#domain/ids.ts';
+import { DELIVERY_QUEUE_STATES } from '#domain/queue-item.ts';
 import { idColumn, moment, oneOf, ringback } from './columns.ts';
 
 /**
@@ -18,10 +18,12 @@ export const deliveryQueue = ringback.table(
     eventId: idColumn<EventId>('event_id').notNull(),
     /** Picks the one partition that holds the event. */
     eventCreatedAt: moment('event_created_at').notNull(),
+    /** Of a job whose events keep their order: null when it has one to tell. */
+    jobId: idColumn<JobId>('job_id'),
     /** That of the delivery: what is first in its lane. */
     position: bigint({ mode: 'number' }).notNull(),
     trigger: text({ enum: ATTEMPT_TRIGGERS }).notNull().default('scheduled'),
-    state: text({ enum: QUEUE_ITEM_STATES }).notNull(),
+    state: text({ enum: DELIVERY_QUEUE_STATES }).notNull(),
     dueAt: moment('due_at').notNull(),
     /** The fence: whoever settles the attempt must name it. */
     attemptId: idColumn<AttemptId>('attempt_id'),
@@ -38,8 +40,14 @@ export const deliveryQueue = ringback.table(
       .where(sql.raw("state = 'ready'")),
     index('delivery_queue_delayed').on(table.dueAt).where(sql.raw("state = 'delayed'")),
     index('delivery_queue_leased').on(table.accountId, table.endpointId).where(sql.raw("state = 'leased'")),
+    // The events of one job that wait for one endpoint, in their order.
+    index('delivery_queue_of_job')
+      .on(table.jobId, table.endpointId, table.position)
+      .where(sql.raw('job_id IS NOT NULL')),
+    index('delivery_queue_behind').on(table.deliveryId).where(sql.raw("state = 'behind'")),
+    check('delivery_queue_behind', sql.raw("state <> 'behind' OR job_id IS NOT NULL")),
     check('delivery_queue_trigger', oneOf('trigger', ATTEMPT_TRIGGERS)),
-    check('delivery_queue_state', oneOf('state', QUEUE_ITEM_STATES)),
+    check('delivery_queue_state', oneOf('state', DELIVERY_QUEUE_STATES)),
     check(
       'delivery_queue_lease',
       sql.raw(

@@ -1,7 +1,7 @@
 import { sql } from 'drizzle-orm';
-import { bigint, check, index, integer, json, jsonb, primaryKey, smallint, text } from 'drizzle-orm/pg-core';
+import { bigint, boolean, check, index, integer, json, jsonb, primaryKey, smallint, text } from 'drizzle-orm/pg-core';
 import {
-  type FinalJobEventType,
+  type CallbackEventType,
   type JobError,
   type JobProgress,
   FINAL_JOB_STATUSES,
@@ -45,13 +45,19 @@ export const jobs = ringback.table(
     resultSha256: bytes('result_sha256'),
     callbackEndpointId: idColumn<EndpointId>('callback_endpoint_id'),
     callbackUrl: text('callback_url'),
-    callbackEvents: text('callback_events').array().$type<readonly FinalJobEventType[]>(),
+    callbackEvents: text('callback_events').array().$type<readonly CallbackEventType[]>(),
     /** Runs started so far; every later write of a run must match it: the fence. */
     runCount: integer('run_count').notNull(),
     /** Runs that failed, timed out or were lost; released ones do not count against the limit. */
     failureCount: integer('failure_count').notNull(),
     /** Events so far: the next event of this job takes the next number. */
     sequence: integer().notNull(),
+    /** Its first run was claimed, and whoever has it will tell of that before the work begins. */
+    isStartUntold: boolean('is_start_untold').notNull().default(false),
+    /** Some event of it has been told before its last: those that follow keep their order. */
+    isTold: boolean('is_told').notNull().default(false),
+    /** When its progress was last told. */
+    progressToldAt: moment('progress_told_at'),
     createdAt: moment('created_at').notNull(),
     updatedAt: moment('updated_at').notNull(),
     startedAt: moment('started_at'),
@@ -79,6 +85,7 @@ export const jobs = ringback.table(
       'jobs_running',
       sql.raw("run_id IS NULL OR (status = 'in_progress' AND next_run_at IS NULL AND run_count > 0)"),
     ),
+    check('jobs_start_untold', sql.raw('NOT is_start_untold OR run_count > 0')),
     check('jobs_next_run', sql.raw("next_run_at IS NULL OR status = 'in_progress'")),
     check('jobs_callback', sql.raw('(callback_endpoint_id IS NULL) = (callback_url IS NULL)')),
     check('jobs_metadata', sql.raw("jsonb_typeof(metadata) = 'object'")),

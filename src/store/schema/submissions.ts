@@ -14,7 +14,7 @@ import {
   unique,
 } from 'drizzle-orm/pg-core';
 import type { AccountId, EndpointId, JobId, ScheduleId } from '#domain/ids.ts';
-import type { FinalJobEventType } from '#domain/job.ts';
+import type { CallbackEventType } from '#domain/job.ts';
 import type { RetryPolicy } from '#domain/retry.ts';
 import { MISFIRE_POLICIES, OVERLAP_POLICIES, type ScheduleError } from '#domain/schedule.ts';
 import { accounts } from './accounts.ts';
@@ -60,7 +60,7 @@ export const jobSchedules = ringback.table(
     metadata: jsonb().$type<Readonly<Record<string, string>>>().notNull(),
     callbackEndpointId: idColumn<EndpointId>('callback_endpoint_id'),
     callbackUrl: text('callback_url'),
-    callbackEvents: text('callback_events').array().$type<readonly FinalJobEventType[]>(),
+    callbackEvents: text('callback_events').array().$type<readonly CallbackEventType[]>(),
     priority: smallint().notNull(),
     timeoutMs: integer('timeout_ms'),
     retry: json().$type<Partial<RetryPolicy>>(),
