@@ -22,17 +22,18 @@ export async function attempt(
   destination: Destination,
   deps: AttemptDeps,
 ): Promise<Settlement> {
-  const { url, signers, timeoutMs = deps.timeoutMs, schedule = deps.schedule } = destination;
+  const { url, signers, tls, timeoutMs = deps.timeoutMs, schedule = deps.schedule } = destination;
   const number = delivery.attemptCount + 1;
   const sentAt = new Date();
+  const { body, scheduleFrom } = delivery;
+  const unreadable = unreadableOf(destination);
+  const signedBy = unreadable === undefined ? (signers ?? []) : [];
   const requestHeaders =
-    signers === undefined ? {} : { ...destination.headers, ...signedHeaders(delivery, signers, sentAt) };
-  const { body } = delivery;
+    unreadable === undefined ? { ...destination.headers, ...signedHeaders(delivery, signedBy, sentAt) } : {};
   const result =
-    signers === undefined
-      ? unsigned(sentAt)
-      : await deps.sender.send({ url, headers: requestHeaders, body, timeoutMs });
-  const { scheduleFrom } = delivery;
+    unreadable === undefined
+      ? await deps.sender.send({ url, headers: requestHeaders, body, timeoutMs, tls: tls ?? undefined })
+      : unsent(unreadable, sentAt);
   const next =
     scheduleFrom === null
       ? null
@@ -51,7 +52,7 @@ export async function attempt(
     requestHeaders,
     bodySha256: hash('sha256', body, 'hex'),
     bodyBytes: body.length,
-    signedBy: signers?.map(({ id }) => id) ?? [],
+    signedBy: signedBy.map(({ id }) => id),
     result,
     verdict: judgeDelivery(result.outcome, next),
     keepsPlace: destination.ordering === 'endpoint',
@@ -81,12 +82,29 @@ function signedHeaders(
   };
 }
 
-/** Not sent: a callback without a signature would teach receivers to take such. Retried, for the key may come back. */
-function unsigned(now: Date): AttemptResult {
+interface Unreadable {
+  readonly errorCode: string;
+  readonly errorDetail: string;
+}
+
+const LACKS_KEY = 'cannot be decrypted: RINGBACK_SECRET_KEY lacks the key that encrypted it.';
+
+/** What of the endpoint's secrets cannot be opened. */
+function unreadableOf({ signers, tls }: Destination): Unreadable | undefined {
+  if (signers === undefined) return { errorCode: 'secret_unreadable', errorDetail: `The signing secret ${LACKS_KEY}` };
+  if (tls === undefined)
+    return { errorCode: 'tls_key_unreadable', errorDetail: `The client certificate's key ${LACKS_KEY}` };
+  return undefined;
+}
+
+/**
+ * A callback without a signature would teach receivers to take such, and one over TLS of another kind may reach somebody
+ * else. Retried, for the key may come back.
+ */
+function unsent(unreadable: Unreadable, now: Date): AttemptResult {
   return {
     outcome: 'blocked',
-    errorCode: 'secret_unreadable',
-    errorDetail: 'The signing secret cannot be decrypted: RINGBACK_SECRET_KEY lacks the key that encrypted it.',
+    ...unreadable,
     remoteAddress: null,
     startedAt: now,
     finishedAt: now,

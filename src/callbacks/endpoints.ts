@@ -1,10 +1,12 @@
+import type { SecretOwner } from '#domain/endpoint.ts';
 import { type AccountId, type EndpointId, newId } from '#domain/ids.ts';
 import { type Refusal, type Result, refuse } from '#domain/problem.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import type { Guard } from '#egress/guard.ts';
-import { type Database, isDuplicate, transaction } from '#store/database.ts';
+import { lockEndpoint } from '#store/callback-policy.ts';
+import { type Database, isDuplicate, type Transaction, transaction } from '#store/database.ts';
 import { insertEndpointEvents } from '#store/endpoint-events.ts';
-import { lockHealth } from '#store/endpoint-health.ts';
+import { type EndpointRef, lockHealth } from '#store/endpoint-health.ts';
 import {
   changeEndpoint,
   deleteEndpoint,
@@ -18,8 +20,15 @@ import {
 import { discardHeld, readUnsent } from '#store/redeliver.ts';
 import { mintOrImport, type WantedSecret } from './secrets.ts';
 import { endpointEvent } from './settle.ts';
+import { refuseTlsWithout, sealTls, type WantedTls } from './tls-settings.ts';
 
-export type { EndpointChanges, EndpointRecord };
+export type { EndpointRecord };
+
+/** What its owner may say of it. */
+export type EndpointSettings = Omit<
+  EndpointChanges,
+  'tlsAuthorities' | 'tlsCertificate' | 'tlsKeyId' | 'tlsKeyCiphertext'
+> & { readonly tls?: WantedTls | null | undefined };
 
 const HELD_AT_ONCE = 1000;
 
@@ -48,7 +57,7 @@ export class Endpoints {
   async register(
     accountId: AccountId,
     url: string,
-    settings: Omit<EndpointChanges, 'url'> = {},
+    settings: Omit<EndpointSettings, 'url'> = {},
     wanted: WantedSecret = {},
   ): Promise<Result<{ endpoint: EndpointRecord; created: boolean; signingSecret: string | undefined }>> {
     const { db, keys } = this.#deps;
@@ -59,10 +68,16 @@ export class Endpoints {
     const secret = mintOrImport(keys, { accountId, endpointId: id }, wanted, now);
     if (!secret.ok) return secret;
     const { sealed, shown } = secret.value;
+    const given = this.#toChanges({ accountId, endpointId: id }, settings);
+    if (!given.ok) return given;
+    const hasTls = settings.tls !== undefined && settings.tls !== null;
+    const noTls = refuseTlsWithout(checked.value, { hasTls, path: '/tls' });
+    if (noTls !== undefined) return noTls;
     const { created, ...found } = await transaction(db, async (tx) => {
-      const ensured = await ensureEndpoint(tx, { accountId, id, url: checked.value, secret: sealed, now });
-      if (ensured.created && Object.keys(settings).length > 0)
-        await changeEndpoint(tx, { accountId, id }, settings, now);
+      const endpoint = { accountId, id, url: checked.value, isRegistered: true, secret: sealed, now };
+      const ensured = await ensureEndpoint(tx, endpoint);
+      if (ensured.created && Object.keys(given.value).length > 0)
+        await changeEndpoint(tx, { accountId, id }, given.value, now);
       return ensured;
     });
     if (!created && (wanted.secret !== undefined || wanted.scheme !== undefined))
@@ -85,16 +100,15 @@ export class Endpoints {
   }
 
   /** Changes what is given, and nothing when any of it is wrong. A new URL is judged as that of a new endpoint. */
-  async change(accountId: AccountId, id: EndpointId, changes: EndpointChanges): Promise<Result<EndpointRecord>> {
-    let { url } = changes;
-    if (url !== undefined) {
-      const checked = await this.#checkUrl(url);
-      if (!checked.ok) return checked;
-      url = checked.value;
-    }
+  async change(accountId: AccountId, id: EndpointId, settings: EndpointSettings): Promise<Result<EndpointRecord>> {
+    const checked = settings.url === undefined ? undefined : await this.#checkUrl(settings.url);
+    if (checked?.ok === false) return checked;
+    const given = this.#toChanges({ accountId, endpointId: id }, settings);
+    if (!given.ok) return given;
+    const changes = { ...given.value, ...(checked && { url: checked.value }) };
     try {
-      const given = { ...changes, ...(url !== undefined && { url }) };
-      if (!(await changeEndpoint(this.#deps.db.sql, { accountId, id }, given, new Date()))) return notFound(id);
+      const refusal = await transaction(this.#deps.db, (tx) => change(tx, { accountId, endpointId: id }, changes));
+      if (refusal !== undefined) return refusal;
     } catch (error) {
       if (!isDuplicate(error)) throw error;
       return refuse('endpoint_url_taken', 'Another endpoint of the account has that URL: change or delete that one.');
@@ -154,6 +168,12 @@ export class Endpoints {
     }
   }
 
+  #toChanges(owner: SecretOwner, { tls, ...same }: EndpointSettings): Result<EndpointChanges> {
+    if (tls === undefined) return { ok: true, value: same };
+    const sealed = sealTls(this.#deps.keys, owner, tls);
+    return sealed.ok ? { ok: true, value: { ...same, ...sealed.value } } : sealed;
+  }
+
   /** The URL as it is stored. */
   async #checkUrl(url: string): Promise<Result<string>> {
     const verdict = await this.#deps.guard.checkUrl(url);
@@ -161,6 +181,19 @@ export class Endpoints {
     const faults = [{ path: '/url', message: verdict.detail }];
     return refuse('invalid_callback_url', verdict.detail, { faults, extra: { reason: verdict.reason } });
   }
+}
+
+async function change(tx: Transaction, ref: EndpointRef, changes: EndpointChanges): Promise<Refusal | undefined> {
+  const before = await lockEndpoint(tx, ref);
+  if (before === undefined) return notFound(ref.endpointId);
+  const { tlsAuthorities, tlsCertificate, url = before.url } = changes;
+  const hasAuthorities = tlsAuthorities === undefined ? before.hasAuthorities : tlsAuthorities !== null;
+  const hasCertificate = tlsCertificate === undefined ? before.hasCertificate : tlsCertificate !== null;
+  const hasTls = hasAuthorities || hasCertificate;
+  const noTls = refuseTlsWithout(url, { hasTls, path: changes.url === undefined ? '/tls' : '/url' });
+  if (noTls !== undefined) return noTls;
+  await changeEndpoint(tx, { accountId: ref.accountId, id: ref.endpointId }, changes, new Date());
+  return undefined;
 }
 
 function notFound(id: EndpointId): Refusal {

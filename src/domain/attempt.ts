@@ -59,6 +59,7 @@ export interface AttemptResult {
 /** Besides those that start with `proxy_`. */
 const OUR_FAULTS: ReadonlySet<string> = new Set([
   'secret_unreadable',
+  'tls_key_unreadable',
   'source_address_unusable',
   'out_of_resources',
   'request_stopped',

@@ -39,6 +39,20 @@ export function sealSecret(
   return { id, scheme, publicKey, ...seal(keys, sealContext(owner, id, scheme), key) };
 }
 
+function tlsKeyContext({ accountId, endpointId }: SecretOwner): string {
+  return `${accountId}/${endpointId}/tls`;
+}
+
+/** The private key of an endpoint's client certificate, in PEM. */
+export function sealTlsKey(keys: readonly SecretKey[], owner: SecretOwner, pem: string): SealedSecret {
+  return seal(keys, tlsKeyContext(owner), Buffer.from(pem));
+}
+
+/** Throws when the encryption key is gone or the row was tampered with. */
+export function openTlsKey(keys: readonly SecretKey[], owner: SecretOwner, sealed: SealedSecret): string {
+  return Buffer.from(open(keys, tlsKeyContext(owner), sealed)).toString();
+}
+
 export interface MintedSecret {
   readonly sealed: NewSecret;
   /** `whsec_...`: shown to its owner once, and never again. */

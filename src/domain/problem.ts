@@ -42,6 +42,7 @@ export const PROBLEMS = {
   invalid_output: { status: 422, title: 'The output does not fit the job type' },
   invalid_callback_url: { status: 422, title: 'The callback URL cannot be used' },
   invalid_signing_secret: { status: 422, title: 'The signing secret cannot be used' },
+  invalid_tls: { status: 422, title: 'The TLS settings cannot be used' },
   invalid_schedule: { status: 422, title: 'The schedule cannot be used' },
   idempotency_key_reused: { status: 422, title: 'The key was used for another payload' },
   too_many_submissions: { status: 429, title: 'The account submits too fast' },

@@ -1,5 +1,6 @@
 import type { AttemptRecord, DeliveryRecord } from '#callbacks/delivery-queries.ts';
 import type { EndpointRecord } from '#callbacks/endpoints.ts';
+import { summarize } from '#domain/certificate.ts';
 
 /** Rows as clients see them: snake case, and nothing that is ours alone. */
 export function viewEndpoint(endpoint: EndpointRecord) {
@@ -16,6 +17,8 @@ export function viewEndpoint(endpoint: EndpointRecord) {
     rate_per_second: endpoint.ratePerSecond,
     retry_schedule_ms: endpoint.retrySchedule,
     ordering: endpoint.ordering,
+    tls: viewTls(endpoint),
+    registered: endpoint.isRegistered,
     status: endpoint.status,
     disabled_reason: endpoint.disabledReason,
     health: {
@@ -30,6 +33,16 @@ export function viewEndpoint(endpoint: EndpointRecord) {
     created_at: endpoint.createdAt,
     updated_at: endpoint.updatedAt,
   };
+}
+
+function viewTls({ tlsAuthorities: authorities, tlsCertificate }: EndpointRecord) {
+  if (authorities === null && tlsCertificate === null) return null;
+  return { authorities, certificate: tlsCertificate === null ? null : viewCertificate(tlsCertificate) };
+}
+
+function viewCertificate(pem: string) {
+  const { subject, issuer, fingerprintSha256, validFrom, validTo } = summarize(pem);
+  return { subject, issuer, fingerprint_sha256: fingerprintSha256, valid_from: validFrom, valid_to: validTo };
 }
 
 export function viewDelivery(delivery: DeliveryRecord) {

@@ -16,6 +16,7 @@ import type { SignatureScheme } from '#domain/signature.ts';
 import type { Connection } from './database.ts';
 import { type EndpointRef, healthJson, withDates } from './endpoint-health.ts';
 import { signingSecrets } from './endpoint-secrets.ts';
+import { type SealedTls, tlsJson } from './endpoint-tls.ts';
 
 export interface DeliveryClaim {
   /** Attempts at most. */
@@ -64,6 +65,8 @@ export interface SealedDestination {
   readonly timeoutMs: number | null;
   readonly retrySchedule: readonly number[] | null;
   readonly ordering: DeliveryOrder;
+  /** Null for an endpoint without TLS settings. */
+  readonly tls: SealedTls | null;
   readonly health: Health;
   /** Attempts that it could have when they were claimed, with what was under way left out. */
   readonly room: number;
@@ -131,7 +134,7 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
       SELECT walk.account_id, walk.endpoint_id, walk.number, coalesce(under_way.attempts, 0) AS attempts, lane.claims,
         ${healthJson(sql)} AS health,
         json_build_object('url', url, 'headers', headers, 'timeoutMs', timeout_ms, 'retrySchedule', retry_schedule,
-          'ordering', ordering) AS endpoint, endpoint.rate_per_second,
+          'ordering', ordering, 'tls', ${tlsJson(sql)}) AS endpoint, endpoint.rate_per_second,
         endpoint.deleted_at IS NOT NULL OR endpoint.status = 'disabled' AS is_closed,
         endpoint.ordering = 'endpoint' OR endpoint.rate_per_second IS NOT NULL OR health.allowance IS NOT NULL AS is_strict,
         CASE WHEN endpoint.status <> 'enabled' OR endpoint.deleted_at IS NOT NULL OR health.resume_at > now()
@@ -238,7 +241,7 @@ type Row = (
   readonly closed: readonly EndpointRef[] | null;
 };
 
-type EndpointPart = Pick<SealedDestination, 'url' | 'headers' | 'timeoutMs' | 'retrySchedule' | 'ordering'>;
+type EndpointPart = Pick<SealedDestination, 'url' | 'headers' | 'timeoutMs' | 'retrySchedule' | 'ordering' | 'tls'>;
 
 function answer(rows: readonly Row[], limit: number): ClaimedDeliveries {
   const [{ lanes, wrapped, last, closed }] = rows as [Row];

@@ -7,8 +7,8 @@ import type { endpoints } from './schema/callbacks.ts';
 
 export type EndpointRow = Readonly<typeof endpoints.$inferSelect>;
 
-/** An endpoint as it is now. */
-export interface EndpointRecord extends Omit<EndpointRow, 'deletedAt'> {
+/** An endpoint as it is now, without its private key. */
+export interface EndpointRecord extends Omit<EndpointRow, 'deletedAt' | 'tlsKeyId' | 'tlsKeyCiphertext'> {
   readonly health: Health;
   /** Deliveries that are queued. */
   readonly backlog: number;
@@ -28,6 +28,10 @@ export type EndpointChanges = Partial<
     | 'ratePerSecond'
     | 'retrySchedule'
     | 'ordering'
+    | 'tlsAuthorities'
+    | 'tlsCertificate'
+    | 'tlsKeyId'
+    | 'tlsKeyCiphertext'
   >
 >;
 
@@ -44,6 +48,7 @@ export async function readEndpoints(
     SELECT endpoint.account_id AS "accountId", endpoint.id, url, description, metadata, event_types AS "eventTypes", headers,
       timeout_ms AS "timeoutMs", concurrency, rate_per_second AS "ratePerSecond",
       to_json(retry_schedule) AS "retrySchedule", ordering, status, disabled_reason AS "disabledReason",
+      is_registered AS "isRegistered", tls_authorities AS "tlsAuthorities", tls_certificate AS "tlsCertificate",
       created_at AS "createdAt", updated_at AS "updatedAt", health.health, waiting.backlog
     FROM ringback.endpoints AS endpoint
     CROSS JOIN LATERAL (
@@ -77,19 +82,29 @@ export async function findEndpoint(
   return found;
 }
 
+export interface NewEndpoint {
+  readonly accountId: AccountId;
+  readonly id: EndpointId;
+  readonly url: string;
+  /** False when only a job names it. */
+  readonly isRegistered: boolean;
+  readonly secret: NewSecret;
+  readonly now: Date;
+}
+
 /**
  * Inserts an endpoint with its first secret, unless the account has that URL already. Of several at once
  * `endpoints_url` lets one through; the others wait for it, then find `created` false and its id.
  */
 export async function ensureEndpoint(
   sql: Connection,
-  endpoint: { accountId: AccountId; id: EndpointId; url: string; secret: NewSecret; now: Date },
+  endpoint: NewEndpoint,
 ): Promise<{ id: EndpointId; created: boolean }> {
-  const { accountId, id, url, secret, now } = endpoint;
+  const { accountId, id, url, isRegistered, secret, now } = endpoint;
   const inserted = await sql`
     WITH endpoint AS (
-      INSERT INTO ringback.endpoints (account_id, id, url, created_at, updated_at)
-      VALUES (${accountId}, ${id}, ${url}, ${now}, ${now})
+      INSERT INTO ringback.endpoints (account_id, id, url, is_registered, created_at, updated_at)
+      VALUES (${accountId}, ${id}, ${url}, ${isRegistered}, ${now}, ${now})
       ON CONFLICT (account_id, url) WHERE deleted_at IS NULL DO NOTHING
       RETURNING account_id, id
     ), lane AS (
@@ -116,9 +131,9 @@ export async function changeEndpoint(
   const changed = await sql`
     UPDATE ringback.endpoints AS endpoint SET (
       url, description, metadata, event_types, headers, timeout_ms, concurrency, rate_per_second, retry_schedule, ordering,
-      updated_at) = (
+      tls_authorities, tls_certificate, tls_key_id, tls_key_ciphertext, updated_at) = (
       SELECT url, description, metadata, event_types, headers, timeout_ms, concurrency, rate_per_second, retry_schedule,
-        ordering, ${now}
+        ordering, tls_authorities, tls_certificate, tls_key_id, tls_key_ciphertext, ${now}
       FROM jsonb_populate_record(endpoint, ${JSON.stringify(toColumns(changes))}::text::jsonb))
     WHERE account_id = ${accountId} AND id = ${id} AND deleted_at IS NULL`;
   return changed.count === 1;
@@ -136,6 +151,10 @@ function toColumns(changes: EndpointChanges): Record<string, unknown> {
     rate_per_second: changes.ratePerSecond,
     retry_schedule: changes.retrySchedule,
     ordering: changes.ordering,
+    tls_authorities: changes.tlsAuthorities,
+    tls_certificate: changes.tlsCertificate,
+    tls_key_id: changes.tlsKeyId,
+    tls_key_ciphertext: changes.tlsKeyCiphertext && `\\x${Buffer.from(changes.tlsKeyCiphertext).toString('hex')}`,
   };
 }
 

@@ -4,6 +4,7 @@ import type { Connection } from './database.ts';
 import type { NewEndpointEvent } from './endpoint-events.ts';
 import { healthJson, withDates } from './endpoint-health.ts';
 import { signingSecrets } from './endpoint-secrets.ts';
+import { tlsJson } from './endpoint-tls.ts';
 
 /**
  * Records an event for its endpoint alone, with a delivery that is under way from the start. Answers where it goes; undefined,
@@ -38,7 +39,7 @@ export async function insertPing(
         ${workerId}, ${now}, now() + ${leaseMs} * interval '1 ms'
       FROM delivery
     )
-    SELECT url, headers, timeout_ms AS "timeoutMs", to_json(retry_schedule) AS "retrySchedule", ordering,
+    SELECT url, headers, timeout_ms AS "timeoutMs", to_json(retry_schedule) AS "retrySchedule", ordering, ${tlsJson(sql)} AS tls,
       (SELECT ${healthJson(sql)}
         FROM ringback.endpoint_health AS health
         WHERE health.account_id = endpoint.account_id AND health.endpoint_id = endpoint.id) AS health,

@@ -59,7 +59,7 @@ async function callBack(secrets: readonly SigningSecret[], body: string, times =
   for (let time = 0; time < times; time++) {
     const { result } = await attempt(
       delivery,
-      { endpointId, url, headers: {}, ordering: 'job', health: HEALTHY, signers },
+      { endpointId, url, headers: {}, ordering: 'job', health: HEALTHY, signers, tls: null },
       deps,
     );
     expect(result.outcome).toBe('delivered');

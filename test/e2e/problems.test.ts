@@ -114,6 +114,11 @@ const PROVOKED: Record<ProblemCode, Provoked | { readonly elsewhere: string }> =
     at: ['/callback/url'],
   },
   invalid_signing_secret: { elsewhere: 'e2e/secrets.test.ts brings secrets along that are none' },
+  invalid_tls: {
+    by: () => ask('POST', '/v1/endpoints', { url: 'https://127.0.0.1:9/tls', tls: { authorities: 'none' } }),
+    saying: /authorities are no certificates/,
+    at: ['/tls/authorities'],
+  },
   invalid_schedule: {
     by: () => ask('POST', '/v1/schedules', { name: 'never', cron: '0 0 30 2 *', time_zone: 'Berlin', job: echo }),
     saying: /never comes due.*Europe\/Berlin/,

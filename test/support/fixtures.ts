@@ -72,7 +72,7 @@ export async function makeEndpoint(
   const now = new Date();
   const id = newId('ep', now.getTime());
   const secret = mintSecret(keys, accountId, id, now);
-  await ensureEndpoint(db.sql, { accountId, id, url, secret: secret.sealed, now });
+  await ensureEndpoint(db.sql, { accountId, id, url, isRegistered: true, secret: secret.sealed, now });
   return { id, url, secret: secret.text };
 }
 

@@ -1,5 +1,5 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
-import type { EndpointChanges, Endpoints } from '#callbacks/endpoints.ts';
+import type { Endpoints, EndpointSettings } from '#callbacks/endpoints.ts';
 import type { Pings } from '#callbacks/ping.ts';
 import { RECOVERABLE, RECOVERY_JOB, type Redelivery } from '#callbacks/redelivery.ts';
 import type { Submitter } from '#jobs/submit/submit.ts';
@@ -117,7 +117,7 @@ export function endpointRoutes(deps: EndpointRoutesDeps) {
   return new OpenAPIHono<Env>({ defaultHook: onInvalid })
     .openapi(register, async (c) => {
       const { url, scheme, signing_secret: secret, ...settings } = c.req.valid('json');
-      const registered = await endpoints.register(c.get('apiKey').accountId, url, toChanges(settings), {
+      const registered = await endpoints.register(c.get('apiKey').accountId, url, toSettings(settings), {
         scheme,
         secret,
       });
@@ -140,7 +140,7 @@ export function endpointRoutes(deps: EndpointRoutesDeps) {
     })
     .openapi(change, async (c) => {
       const { accountId } = c.get('apiKey');
-      const changed = await endpoints.change(accountId, c.req.valid('param').id, toChanges(c.req.valid('json')));
+      const changed = await endpoints.change(accountId, c.req.valid('param').id, toSettings(c.req.valid('json')));
       return changed.ok ? c.json(viewEndpoint(changed.value), 200) : problem(c, changed);
     })
     .openapi(remove, async (c) => {
@@ -175,7 +175,7 @@ export function endpointRoutes(deps: EndpointRoutesDeps) {
     });
 }
 
-function toChanges(given: Partial<z.infer<typeof endpointChangesSchema>>): EndpointChanges {
+function toSettings(given: Partial<z.infer<typeof endpointChangesSchema>>): EndpointSettings {
   const {
     event_types: eventTypes,
     timeout_ms: timeoutMs,

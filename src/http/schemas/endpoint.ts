@@ -24,6 +24,32 @@ const headers = z
   })
   .openapi({ type: 'object', additionalProperties: { type: 'string' }, example: { 'X-Tenant': '4711' } });
 
+const pem = (max: number) => z.string().min(1).max(max).refine(storable, UNSTORABLE);
+
+const tlsSchema = z
+  .strictObject({
+    authorities: pem(32_768).nullable().optional().openapi({
+      description: 'PEM. Whom to trust for this endpoint, instead of the well-known authorities.',
+    }),
+    certificate: pem(32_768).nullable().optional().openapi({
+      description: 'PEM. What is shown to a receiver that asks for a client certificate, its chain behind it.',
+    }),
+    key: pem(16_384).optional().openapi({
+      writeOnly: true,
+      description: 'PEM, not encrypted: the private key of the certificate. Comes with it, and is never shown.',
+    }),
+  })
+  .nullable()
+  .openapi({ description: 'Of an https URL. What is left out stays; null removes it, or all of it.' });
+
+const certificateSchema = z.object({
+  subject: z.string(),
+  issuer: z.string(),
+  fingerprint_sha256: z.string(),
+  valid_from: timestamp(),
+  valid_to: timestamp(),
+});
+
 const settings = {
   description: z.string().max(500).refine(storable, UNSTORABLE).nullable(),
   metadata: submissionSchema.shape.metadata.unwrap(),
@@ -53,12 +79,12 @@ const settings = {
 };
 
 export const newEndpointSchema = z
-  .strictObject({ url, ...z.object(settings).partial().shape, ...newSecretMembers })
+  .strictObject({ url, ...z.object(settings).partial().shape, tls: tlsSchema.optional(), ...newSecretMembers })
   .openapi('NewEndpoint');
 
 /** Null leaves it to the configuration again. */
 export const endpointChangesSchema = z
-  .strictObject({ url, ...settings })
+  .strictObject({ url, ...settings, tls: tlsSchema })
   .partial()
   .openapi('EndpointChanges');
 
@@ -67,6 +93,13 @@ export const endpointSchema = z
     id: z.string(),
     url: z.string(),
     ...settings,
+    tls: z
+      .object({
+        authorities: z.string().nullable().openapi({ description: 'PEM, as it was given.' }),
+        certificate: certificateSchema.nullable(),
+      })
+      .nullable(),
+    registered: z.boolean().openapi({ description: 'False for a URL that only jobs have named.' }),
     status: z.enum(ENDPOINT_STATUSES),
     disabled_reason: z.enum(DISABLED_REASONS).nullable(),
     health: z.object({

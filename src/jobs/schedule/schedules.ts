@@ -197,7 +197,7 @@ export class Schedules {
     const secret = mintSecret(this.#deps.keys, accountId, id, now);
     const endpoint =
       endpointId === undefined
-        ? await ensureEndpoint(tx, { accountId, id, url, secret: secret.sealed, now })
+        ? await ensureEndpoint(tx, { accountId, id, url, isRegistered: false, secret: secret.sealed, now })
         : { id: endpointId, created: false };
     const saved = { ...schedule, callbackEndpointId: endpoint.id, callbackUrl: url };
     await updateSchedule(tx, saved);

@@ -113,7 +113,14 @@ export class Submitter {
     const id = newId('ep', now.getTime());
     const secret = mintSecret(keys, accountId, id, now);
     const storing = transaction(db, async (tx) => {
-      const endpoint = await ensureEndpoint(tx, { accountId, id, url, secret: secret.sealed, now });
+      const endpoint = await ensureEndpoint(tx, {
+        accountId,
+        id,
+        url,
+        isRegistered: false,
+        secret: secret.sealed,
+        now,
+      });
       const withEndpoint = { ...job, callbackUrl: url, callbackEndpointId: endpoint.id };
       const ready = this.#prepare(withEndpoint, endpoint.created ? secret.text : undefined, request);
       if ((await insertJobs(tx, [ready.job])).size === 0) throw new KeyTaken();

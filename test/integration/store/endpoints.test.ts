@@ -9,7 +9,7 @@ const database = useDatabase();
 
 function wanted(accountId: AccountId, url: string, now = new Date()) {
   const id = newId('ep', now.getTime());
-  return { accountId, id, url, secret: mintSecret(SECRET_KEYS, accountId, id, now).sealed, now };
+  return { accountId, id, url, isRegistered: true, secret: mintSecret(SECRET_KEYS, accountId, id, now).sealed, now };
 }
 
 const secretsOf = (endpointId: string) => database.sql`

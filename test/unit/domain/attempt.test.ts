@@ -5,6 +5,7 @@ test.each([
   ['proxy_unreachable', true],
   ['proxy_target_unreachable', true],
   ['secret_unreadable', true],
+  ['tls_key_unreadable', true],
   ['source_address_unusable', true],
   ['out_of_resources', true],
   ['courier_lost', true],

@@ -1,0 +1,68 @@
+import type { CallbackPolicy } from '#domain/endpoint-policy.ts';
+import type { AccountId, EndpointId } from '#domain/ids.ts';
+import type { Connection, Database, Transaction } from './database.ts';
+import type { EndpointRef } from './endpoint-health.ts';
+import type { EndpointRow } from './endpoints.ts';
+
+/** What an account's policy asks of an endpoint. */
+export type Standing = Pick<EndpointRow, 'isRegistered' | 'status'>;
+
+export type Target = Standing & Pick<EndpointRow, 'id' | 'url'>;
+
+export interface PolicyAndTarget {
+  readonly policy: CallbackPolicy;
+  /** Undefined when the account has no such endpoint. */
+  readonly endpoint: Target | undefined;
+}
+
+export async function readCallbackPolicy(sql: Connection, accountId: AccountId): Promise<CallbackPolicy> {
+  const [account] = await sql<[{ policy: CallbackPolicy }]>`
+    SELECT callback_policy AS policy FROM ringback.accounts WHERE account_id = ${accountId}`;
+  return account.policy;
+}
+
+/** The endpoint with that id or URL, with the policy that judges it, read together. Served by `endpoints_pkey` and `endpoints_url`. */
+export async function findTarget(
+  { sql }: Database,
+  accountId: AccountId,
+  key: { readonly id: EndpointId } | { readonly url: string },
+): Promise<PolicyAndTarget> {
+  const [found] =
+    'id' in key
+      ? await sql<[FoundTarget]>`
+          SELECT callback_policy AS policy, endpoint.id, url, is_registered AS "isRegistered", status
+          FROM ringback.accounts AS account LEFT JOIN ringback.endpoints AS endpoint
+            ON endpoint.account_id = account.account_id AND endpoint.id = ${key.id} AND endpoint.deleted_at IS NULL
+          WHERE account.account_id = ${accountId}`
+      : await sql<[FoundTarget]>`
+          SELECT callback_policy AS policy, endpoint.id, url, is_registered AS "isRegistered", status
+          FROM ringback.accounts AS account LEFT JOIN ringback.endpoints AS endpoint
+            ON endpoint.account_id = account.account_id AND endpoint.url = ${key.url} AND endpoint.deleted_at IS NULL
+          WHERE account.account_id = ${accountId}`;
+  const { policy, ...endpoint } = found;
+  return { policy, endpoint: endpoint.id === null ? undefined : endpoint };
+}
+
+type FoundTarget = { readonly policy: CallbackPolicy } & (Target | { readonly id: null });
+
+/** An endpoint as it is before a change, and what the change must mind. */
+export type LockedEndpoint = Standing &
+  Pick<EndpointRow, 'url'> & {
+    readonly hasAuthorities: boolean;
+    readonly hasCertificate: boolean;
+    readonly policy: CallbackPolicy;
+  };
+
+/** Until the transaction ends nobody else changes it. Undefined when there is no such endpoint. */
+export async function lockEndpoint(
+  tx: Transaction,
+  { accountId, endpointId }: EndpointRef,
+): Promise<LockedEndpoint | undefined> {
+  const [endpoint] = await tx<LockedEndpoint[]>`
+    SELECT url, is_registered AS "isRegistered", status, callback_policy AS policy,
+      tls_authorities IS NOT NULL AS "hasAuthorities", tls_certificate IS NOT NULL AS "hasCertificate"
+    FROM ringback.endpoints AS endpoint JOIN ringback.accounts AS account USING (account_id)
+    WHERE endpoint.account_id = ${accountId} AND endpoint.id = ${endpointId} AND deleted_at IS NULL
+    FOR NO KEY UPDATE OF endpoint`;
+  return endpoint;
+}
