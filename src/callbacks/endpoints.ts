@@ -1,3 +1,4 @@
+import { refuseTarget } from '#domain/callback-target.ts';
 import type { SecretOwner } from '#domain/endpoint.ts';
 import { type AccountId, type EndpointId, newId } from '#domain/ids.ts';
 import { type Refusal, type Result, refuse } from '#domain/problem.ts';
@@ -16,6 +17,7 @@ import {
   ensureEndpoint,
   pauseEndpoint,
   readEndpoints,
+  registerEndpoint,
 } from '#store/endpoints.ts';
 import { discardHeld, readUnsent } from '#store/redeliver.ts';
 import { mintOrImport, type WantedSecret } from './secrets.ts';
@@ -76,8 +78,8 @@ export class Endpoints {
     const { created, ...found } = await transaction(db, async (tx) => {
       const endpoint = { accountId, id, url: checked.value, isRegistered: true, secret: sealed, now };
       const ensured = await ensureEndpoint(tx, endpoint);
-      if (ensured.created && Object.keys(given.value).length > 0)
-        await changeEndpoint(tx, { accountId, id }, given.value, now);
+      if (!ensured.created) await registerEndpoint(tx, { accountId, id: ensured.id }, now);
+      else if (Object.keys(given.value).length > 0) await changeEndpoint(tx, { accountId, id }, given.value, now);
       return ensured;
     });
     if (!created && (wanted.secret !== undefined || wanted.scheme !== undefined))
@@ -190,6 +192,10 @@ async function change(tx: Transaction, ref: EndpointRef, changes: EndpointChange
   const hasAuthorities = tlsAuthorities === undefined ? before.hasAuthorities : tlsAuthorities !== null;
   const hasCertificate = tlsCertificate === undefined ? before.hasCertificate : tlsCertificate !== null;
   const hasTls = hasAuthorities || hasCertificate;
+  // Or what only a job has named would hear of all jobs, where the policy lets no job name it any more.
+  const subscribes = changes.eventTypes !== undefined && changes.eventTypes.length > 0;
+  const unregistered = subscribes ? refuseTarget(before.policy, before, '/event_types') : undefined;
+  if (unregistered !== undefined) return unregistered;
   const noTls = refuseTlsWithout(url, { hasTls, path: changes.url === undefined ? '/tls' : '/url' });
   if (noTls !== undefined) return noTls;
   await changeEndpoint(tx, { accountId: ref.accountId, id: ref.endpointId }, changes, new Date());

@@ -1,6 +1,8 @@
+import { refuseTarget } from '#domain/callback-target.ts';
 import type { DeliveryStatus } from '#domain/delivery.ts';
 import { type AccountId, type DeliveryId, type EndpointId, idBound, newId, timeOf } from '#domain/ids.ts';
-import { type Result, refuse } from '#domain/problem.ts';
+import { type Refusal, type Result, refuse } from '#domain/problem.ts';
+import { findTarget } from '#store/callback-policy.ts';
 import type { Database } from '#store/database.ts';
 import { type DeliveryRecord, findDelivery } from '#store/delivery-reads.ts';
 import { readEndpoints } from '#store/endpoints.ts';
@@ -42,6 +44,8 @@ export class Redelivery {
     const given = await findDelivery(this.#db, accountId, id);
     if (given === undefined) return refuse('delivery_not_found', `There is no delivery ${id}.`);
     const to = endpointId ?? given.endpointId;
+    const refusal = to === given.endpointId ? undefined : await this.#refusalOf(accountId, to);
+    if (refusal !== undefined) return refusal;
     const usable = await this.#check(accountId, to);
     if (!usable.ok) return usable;
     const eventCreatedAt = await findEventTime(this.#db, accountId, given.eventId);
@@ -66,6 +70,12 @@ export class Redelivery {
     if (endpoint === undefined) return refuse('endpoint_not_found', `There is no endpoint ${id}.`);
     if (endpoint.status !== 'disabled') return { ok: true, value: undefined };
     return refuse('endpoint_disabled', `The endpoint ${id} is disabled: enable it first.`);
+  }
+
+  /** Of an endpoint that would hear what it was not meant to: the policy of its account holds for it as for a job's. */
+  async #refusalOf(accountId: AccountId, id: EndpointId): Promise<Refusal | undefined> {
+    const { policy, endpoint } = await findTarget(this.#db, accountId, { id });
+    return endpoint && refuseTarget(policy, endpoint, '/endpoint_id');
   }
 
   /** Before a recovery is accepted: whether it could do anything. */

@@ -18,7 +18,7 @@ import {
   rotateSecret,
   type SecretRecord,
 } from '#store/endpoint-secrets.ts';
-import { findEndpoint } from '#store/endpoints.ts';
+import { isEndpoint } from '#store/endpoints.ts';
 
 export type { PublicKeyRecord, SecretRecord };
 
@@ -115,7 +115,7 @@ export class Secrets {
     page: { before?: SecretId; limit: number },
   ): Promise<Result<SecretRecord[]>> {
     const { db } = this.#deps;
-    if ((await findEndpoint(db, accountId, { id: endpointId })) === undefined) return notFound(endpointId);
+    if (!(await isEndpoint(db, accountId, endpointId))) return notFound(endpointId);
     return { ok: true, value: await readSecrets(db, { accountId, endpointId }, page) };
   }
 

@@ -4,6 +4,7 @@ import { CALLBACK_EVENT_TYPES } from './job.ts';
 
 /** `unverified` has yet to echo a challenge; `paused` waits for its owner; `disabled` was given up on, and what is for it is held. */
 export const ENDPOINT_STATUSES = ['unverified', 'enabled', 'paused', 'disabled'] as const;
+export type EndpointStatus = (typeof ENDPOINT_STATUSES)[number];
 
 /** Where jobs of an account may be called back: anywhere, at registered endpoints, at those of them that have proved to be its own. */
 export const CALLBACK_POLICIES = ['any', 'registered', 'verified'] as const;
@@ -25,10 +26,10 @@ export const SUBSCRIBABLE_EVENT_TYPES = [...CALLBACK_EVENT_TYPES, ...ENDPOINT_EV
 export type SubscribableEventType = (typeof SUBSCRIBABLE_EVENT_TYPES)[number];
 
 /** These go to the endpoint that they are for, unasked. */
-const UNASKED: readonly SubscribableEventType[] = ['endpoint.ping', 'endpoint.challenge'];
+const UNASKED: ReadonlySet<SubscribableEventType> = new Set(['endpoint.ping', 'endpoint.challenge']);
 
 /** What it can subscribe to: these, `job.*` and the like, or `*`. */
 export const EVENT_FILTERS: readonly string[] = [
   '*',
-  ...filtersOf(SUBSCRIBABLE_EVENT_TYPES.filter((type) => !UNASKED.includes(type))),
+  ...filtersOf(SUBSCRIBABLE_EVENT_TYPES.filter((type) => !UNASKED.has(type))),
 ];

@@ -40,6 +40,7 @@ export const PROBLEMS = {
   invalid_body: { status: 422, title: 'The body does not have the right shape' },
   invalid_input: { status: 422, title: 'The input does not fit the job type' },
   invalid_output: { status: 422, title: 'The output does not fit the job type' },
+  endpoint_not_registered: { status: 422, title: 'The endpoint is not registered' },
   invalid_callback_url: { status: 422, title: 'The callback URL cannot be used' },
   invalid_signing_secret: { status: 422, title: 'The signing secret cannot be used' },
   invalid_tls: { status: 422, title: 'The TLS settings cannot be used' },

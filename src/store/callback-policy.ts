@@ -1,13 +1,13 @@
+import type { Standing } from '#domain/callback-target.ts';
 import type { CallbackPolicy } from '#domain/endpoint-policy.ts';
 import type { AccountId, EndpointId } from '#domain/ids.ts';
-import type { Connection, Database, Transaction } from './database.ts';
+import type { Database, Transaction } from './database.ts';
 import type { EndpointRef } from './endpoint-health.ts';
 import type { EndpointRow } from './endpoints.ts';
 
-/** What an account's policy asks of an endpoint. */
-export type Standing = Pick<EndpointRow, 'isRegistered' | 'status'>;
+export type Target = Standing & Pick<EndpointRow, 'url'>;
 
-export type Target = Standing & Pick<EndpointRow, 'id' | 'url'>;
+export type TargetKey = { readonly id: EndpointId } | { readonly url: string };
 
 export interface PolicyAndTarget {
   readonly policy: CallbackPolicy;
@@ -15,18 +15,8 @@ export interface PolicyAndTarget {
   readonly endpoint: Target | undefined;
 }
 
-export async function readCallbackPolicy(sql: Connection, accountId: AccountId): Promise<CallbackPolicy> {
-  const [account] = await sql<[{ policy: CallbackPolicy }]>`
-    SELECT callback_policy AS policy FROM ringback.accounts WHERE account_id = ${accountId}`;
-  return account.policy;
-}
-
 /** The endpoint with that id or URL, with the policy that judges it, read together. Served by `endpoints_pkey` and `endpoints_url`. */
-export async function findTarget(
-  { sql }: Database,
-  accountId: AccountId,
-  key: { readonly id: EndpointId } | { readonly url: string },
-): Promise<PolicyAndTarget> {
+export async function findTarget({ sql }: Database, accountId: AccountId, key: TargetKey): Promise<PolicyAndTarget> {
   const [found] =
     'id' in key
       ? await sql<[FoundTarget]>`
@@ -59,7 +49,7 @@ export async function lockEndpoint(
   { accountId, endpointId }: EndpointRef,
 ): Promise<LockedEndpoint | undefined> {
   const [endpoint] = await tx<LockedEndpoint[]>`
-    SELECT url, is_registered AS "isRegistered", status, callback_policy AS policy,
+    SELECT endpoint.id, url, is_registered AS "isRegistered", status, callback_policy AS policy,
       tls_authorities IS NOT NULL AS "hasAuthorities", tls_certificate IS NOT NULL AS "hasCertificate"
     FROM ringback.endpoints AS endpoint JOIN ringback.accounts AS account USING (account_id)
     WHERE endpoint.account_id = ${accountId} AND endpoint.id = ${endpointId} AND deleted_at IS NULL

@@ -66,20 +66,10 @@ export async function readEndpoints(
   return rows.map((row) => ({ ...row, health: withDates(row.health) }));
 }
 
-export async function findEndpoint(
-  { sql }: Database,
-  accountId: AccountId,
-  key: { id: EndpointId } | { url: string },
-): Promise<{ readonly id: EndpointId; readonly url: string } | undefined> {
-  const [found] =
-    'id' in key
-      ? await sql<{ id: EndpointId; url: string }[]>`
-          SELECT id, url FROM ringback.endpoints
-          WHERE account_id = ${accountId} AND id = ${key.id} AND deleted_at IS NULL`
-      : await sql<{ id: EndpointId; url: string }[]>`
-          SELECT id, url FROM ringback.endpoints
-          WHERE account_id = ${accountId} AND url = ${key.url} AND deleted_at IS NULL`;
-  return found;
+export async function isEndpoint({ sql }: Database, accountId: AccountId, id: EndpointId): Promise<boolean> {
+  const [found] = await sql`
+    SELECT FROM ringback.endpoints WHERE account_id = ${accountId} AND id = ${id} AND deleted_at IS NULL`;
+  return found !== undefined;
 }
 
 export interface NewEndpoint {
@@ -119,6 +109,17 @@ export async function ensureEndpoint(
   const [found] = await sql<[{ id: EndpointId }]>`
     SELECT id FROM ringback.endpoints WHERE account_id = ${accountId} AND url = ${url} AND deleted_at IS NULL`;
   return { id: found.id, created: false };
+}
+
+/** Makes one of a URL that only jobs have named so far: the account has said that it is its own. */
+export async function registerEndpoint(
+  sql: Connection,
+  { accountId, id }: { accountId: AccountId; id: EndpointId },
+  now: Date,
+): Promise<void> {
+  await sql`
+    UPDATE ringback.endpoints SET is_registered = true, updated_at = ${now}
+    WHERE account_id = ${accountId} AND id = ${id} AND NOT is_registered AND deleted_at IS NULL`;
 }
 
 /** Changes what is given. False when there is no such endpoint. Throws a unique violation when another one has that URL. */

@@ -1,4 +1,6 @@
 import { and, asc, eq, getTableColumns, gt } from 'drizzle-orm';
+import type { Standing } from '#domain/callback-target.ts';
+import type { CallbackPolicy } from '#domain/endpoint-policy.ts';
 import type { AccountId, JobId, ScheduleId } from '#domain/ids.ts';
 import { toCleanJson } from '#domain/json.ts';
 import type { ScheduleError } from '#domain/schedule.ts';
@@ -126,6 +128,9 @@ export interface DueSchedule
   readonly nextFireAt: Date;
   /** True while a job of it has not ended. */
   readonly hasUnended: boolean;
+  readonly callbackPolicy: CallbackPolicy;
+  /** What its jobs call back, as it is now; null without one, and when it is deleted. */
+  readonly callbackEndpoint: Standing | null;
 }
 
 export interface ScheduleRef {
@@ -155,7 +160,13 @@ export async function lockDueSchedules(
       callback_endpoint_id AS "callbackEndpointId", callback_url AS "callbackUrl", callback_events AS "callbackEvents",
       priority, timeout_ms AS "timeoutMs", retry, next_fire_at AS "nextFireAt",
       EXISTS (SELECT FROM ringback.run_queue AS item
-        WHERE item.account_id = schedule.account_id AND item.schedule_id = schedule.id) AS "hasUnended"
+        WHERE item.account_id = schedule.account_id AND item.schedule_id = schedule.id) AS "hasUnended",
+      (SELECT callback_policy FROM ringback.accounts AS account
+        WHERE account.account_id = schedule.account_id) AS "callbackPolicy",
+      (SELECT json_build_object('id', endpoint.id, 'isRegistered', is_registered, 'status', status)
+        FROM ringback.endpoints AS endpoint
+        WHERE endpoint.account_id = schedule.account_id AND endpoint.id = schedule.callback_endpoint_id
+          AND endpoint.deleted_at IS NULL) AS "callbackEndpoint"
     FROM ringback.job_schedules AS schedule
     WHERE next_fire_at <= ${now}
       AND (${only === undefined} OR (account_id = ${only?.accountId ?? ''} AND id = ${only?.id ?? ''}))

@@ -108,6 +108,7 @@ const PROVOKED: Record<ProblemCode, Provoked | { readonly elsewhere: string }> =
     at: ['/input/ms'],
   },
   invalid_output: { by: () => completeWith('no number'), saying: /run has failed/, at: ['/output'] },
+  endpoint_not_registered: { elsewhere: 'e2e/callback-policies.test.ts sets the policy' },
   invalid_callback_url: {
     by: () => ask('POST', '/v1/jobs', { ...echo, callback: { url: 'http://10.0.0.1/' } }),
     saying: /10\.0\.0\.0\/8/,

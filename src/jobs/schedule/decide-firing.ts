@@ -1,3 +1,4 @@
+import { refuseTarget } from '#domain/callback-target.ts';
 import { newId } from '#domain/ids.ts';
 import { type Refusal, refuse, type Result } from '#domain/problem.ts';
 import { type Firing, planFiring, type ScheduleError } from '#domain/schedule.ts';
@@ -52,6 +53,13 @@ async function makeJob(
   occasion: { now: Date; scheduledFor: Date },
   { types, log }: DecisionDeps,
 ): Promise<Result<NewJob>> {
+  // It was allowed when the schedule was made: the account's policy may have changed since, or the endpoint.
+  const { callbackEndpointId, callbackEndpoint, callbackPolicy } = schedule;
+  const refusal =
+    callbackEndpointId === null
+      ? undefined
+      : refuseTarget(callbackPolicy, callbackEndpoint ?? undefined, '/job/callback/endpoint_id');
+  if (refusal !== undefined) return refusal;
   try {
     return await toScheduledJob(types, schedule, occasion);
   } catch (error) {

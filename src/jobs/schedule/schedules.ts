@@ -114,11 +114,14 @@ export class Schedules {
 
   /** Submits one job now, paused or not, whatever else of it runs. The next time stays. Limited as any submission. */
   async trigger(accountId: AccountId, id: ScheduleId, now: Date): Promise<Result<JobRecord>> {
-    const { db, types, admission, announceRuns, eventsWritten } = this.#deps;
+    const { db, types, targets, admission, announceRuns, eventsWritten } = this.#deps;
     const schedule = await this.find(accountId, id);
     if (!schedule.ok) return schedule;
     const made = await toScheduledJob(types, schedule.value, { now, scheduledFor: null });
     if (!made.ok) return made;
+    const { callbackEndpointId } = made.value;
+    const notAllowed = callbackEndpointId && (await targets.refusalOf(accountId, callbackEndpointId));
+    if (notAllowed) return belowJob(notAllowed);
     const refusal = await admission.admit(accountId);
     if (refusal !== undefined) return refusal;
     const job = made.value;

@@ -1,9 +1,10 @@
+import { refuseTarget } from '#domain/callback-target.ts';
 import type { AccountId, EndpointId } from '#domain/ids.ts';
 import type { CallbackEventType } from '#domain/job.ts';
-import { type Result, refuse } from '#domain/problem.ts';
+import { type Refusal, type Result, refuse } from '#domain/problem.ts';
 import type { Guard } from '#egress/guard.ts';
 import type { Database } from '#store/database.ts';
-import { findEndpoint } from '#store/endpoints.ts';
+import { findTarget, type TargetKey } from '#store/callback-policy.ts';
 
 export type CallbackRequest = ({ readonly url: string } | { readonly endpoint_id: EndpointId }) & {
   readonly events?: readonly CallbackEventType[] | undefined;
@@ -16,7 +17,7 @@ export interface CallbackTarget {
 }
 
 const MAX_KNOWN_TARGETS = 10_000;
-/** How long an endpoint is believed to be there, under that URL, without being looked up again. */
+/** How long an endpoint is believed to be there, under that URL, and to be allowed, without being looked up again. */
 const KNOWN_FOR_MS = 5000;
 
 /** Finds the endpoint that a callback names, by its id or its URL. */
@@ -35,22 +36,30 @@ export class CallbackTargets {
     const name = 'url' in callback ? callback.url : callback.endpoint_id;
     const known = this.#known.get(`${accountId} ${name}`);
     if (known !== undefined && performance.now() < known.until) return { ok: true, value: known.target };
-    if ('endpoint_id' in callback) {
-      const endpoint = await findEndpoint(this.#db, accountId, { id: callback.endpoint_id });
-      if (endpoint === undefined) return refuse('endpoint_not_found', `There is no endpoint ${name}.`);
-      return { ok: true, value: this.#remember(accountId, name, { endpointId: endpoint.id, url: endpoint.url }) };
+    const key = await this.#keyOf(callback);
+    if (!key.ok) return key;
+    const { policy, endpoint } = await findTarget(this.#db, accountId, key.value);
+    const refusal = refuseTarget(policy, endpoint, 'url' in callback ? '/callback/url' : '/callback/endpoint_id');
+    if (endpoint !== undefined) {
+      const target = { endpointId: endpoint.id, url: endpoint.url };
+      return refusal ?? { ok: true, value: this.#remember(accountId, name, target) };
     }
+    if ('id' in key.value) return refuse('endpoint_not_found', `There is no endpoint ${name}.`);
+    return refusal ?? { ok: true, value: { url: key.value.url, endpointId: undefined } };
+  }
+
+  /** Why the policy of the account, as it is now, does not allow an endpoint that was found before. */
+  async refusalOf(accountId: AccountId, endpointId: EndpointId): Promise<Refusal | undefined> {
+    const { policy, endpoint } = await findTarget(this.#db, accountId, { id: endpointId });
+    return refuseTarget(policy, endpoint, '/callback/endpoint_id');
+  }
+
+  async #keyOf(callback: CallbackRequest): Promise<Result<TargetKey>> {
+    if ('endpoint_id' in callback) return { ok: true, value: { id: callback.endpoint_id } };
     const verdict = await this.#guard.checkUrl(callback.url);
-    if (!verdict.ok) {
-      const extra = { reason: verdict.reason };
-      return refuse('invalid_callback_url', verdict.detail, {
-        faults: [{ path: '/callback/url', message: verdict.detail }],
-        extra,
-      });
-    }
-    const endpoint = await findEndpoint(this.#db, accountId, { url: verdict.url.href });
-    if (endpoint === undefined) return { ok: true, value: { url: verdict.url.href, endpointId: undefined } };
-    return { ok: true, value: this.#remember(accountId, name, { endpointId: endpoint.id, url: endpoint.url }) };
+    if (verdict.ok) return { ok: true, value: { url: verdict.url.href } };
+    const faults = [{ path: '/callback/url', message: verdict.detail }];
+    return refuse('invalid_callback_url', verdict.detail, { faults, extra: { reason: verdict.reason } });
   }
 
   #remember(accountId: AccountId, name: string, target: CallbackTarget): CallbackTarget {

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { mintSecret } from '#domain/endpoint.ts';
 import { type AccountId, newId } from '#domain/ids.ts';
-import { ensureEndpoint, findEndpoint, readEndpoints } from '#store/endpoints.ts';
+import { findTarget } from '#store/callback-policy.ts';
+import { ensureEndpoint, readEndpoints } from '#store/endpoints.ts';
 import { useDatabase } from '../../support/database.ts';
 import { inTransaction, makeAccount, makeEndpoint, SECRET_KEYS } from '../../support/fixtures.ts';
 
@@ -20,9 +21,9 @@ describe('ensuring an endpoint', () => {
     const { accountId } = await makeAccount(database.db);
     const endpoint = wanted(accountId, 'https://example.com/a');
     expect(await ensureEndpoint(database.sql, endpoint)).toEqual({ id: endpoint.id, created: true });
-    expect(await findEndpoint(database.db, accountId, { id: endpoint.id })).toEqual({
-      id: endpoint.id,
-      url: 'https://example.com/a',
+    expect(await findTarget(database.db, accountId, { id: endpoint.id })).toEqual({
+      policy: 'any',
+      endpoint: { id: endpoint.id, url: 'https://example.com/a', isRegistered: true, status: 'enabled' },
     });
     expect(await secretsOf(endpoint.id)).toEqual([
       {
@@ -91,9 +92,9 @@ describe('finding endpoints', () => {
   test('finds by id and by URL, in one’s own account', async () => {
     const [one, other] = [await makeAccount(database.db), await makeAccount(database.db)];
     const { id, url } = await makeEndpoint(database.db, one.accountId);
-    expect(await findEndpoint(database.db, one.accountId, { url })).toMatchObject({ id, url });
-    expect(await findEndpoint(database.db, other.accountId, { id })).toBeUndefined();
-    expect(await findEndpoint(database.db, other.accountId, { url })).toBeUndefined();
+    expect(await findTarget(database.db, one.accountId, { url })).toMatchObject({ endpoint: { id, url } });
+    expect(await findTarget(database.db, other.accountId, { id })).toEqual({ policy: 'any', endpoint: undefined });
+    expect(await findTarget(database.db, other.accountId, { url })).toEqual({ policy: 'any', endpoint: undefined });
   });
 
   test('lists every one once, oldest first, page by page', async () => {

@@ -1,0 +1,34 @@
+import type { CallbackPolicy, EndpointStatus } from './endpoint-policy.ts';
+import type { EndpointId } from './ids.ts';
+import { type Refusal, refuse } from './problem.ts';
+
+/** What a policy asks of an endpoint. */
+export interface Standing {
+  readonly id: EndpointId;
+  /** False for a URL that only jobs have named. */
+  readonly isRegistered: boolean;
+  readonly status: EndpointStatus;
+}
+
+/**
+ * Why an account with that policy may not be called back at an endpoint; undefined when it may. `endpoint` is undefined when
+ * the account has none there; `path` is the place in the request that names it.
+ */
+export function refuseTarget(
+  policy: CallbackPolicy,
+  endpoint: Standing | undefined,
+  path: string,
+): Refusal | undefined {
+  if (policy === 'any') return undefined;
+  if (endpoint === undefined || !endpoint.isRegistered)
+    return refuseAt(
+      'endpoint_not_registered',
+      path,
+      'The account is called back at registered endpoints only: register the URL with POST /v1/endpoints first.',
+    );
+  return undefined;
+}
+
+function refuseAt(code: Refusal['code'], path: string, message: string): Refusal {
+  return refuse(code, message, { faults: [{ path, message }] });
+}
