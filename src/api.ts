@@ -2,7 +2,9 @@ import { ApiKeys } from '#accounts/api-keys.ts';
 import { DeliveryQueries } from '#callbacks/delivery-queries.ts';
 import { Endpoints } from '#callbacks/endpoints.ts';
 import { Pings } from '#callbacks/ping.ts';
+import { Registration } from '#callbacks/registration.ts';
 import { Secrets } from '#callbacks/secrets.ts';
+import { Verification } from '#callbacks/verification.ts';
 import { createApp } from '#http/app.ts';
 import { Admission } from '#jobs/submit/admission.ts';
 import { CallbackTargets } from '#jobs/submit/callback-targets.ts';
@@ -43,6 +45,7 @@ export function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts:
   const admission = new Admission({ db, defaults: { perSecond, maxPending }, depth, onError });
   const polls = new PollEstimate({ db, types: shared.types, onError });
   const jobs = new JobQueries(db, polls);
+  const probing = { ...parts, keys, timeoutMs: config.callbackTimeoutMs };
   return createApp({
     ...shared,
     submitter: new Submitter({ ...parts, ...shared, keys, targets, admission }),
@@ -59,9 +62,10 @@ export function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts:
     workerReports: new RunReports({ ...parts, ...shared, log, holders: ['worker'] }),
     completions: new Completions({ ...parts, ...shared, log }),
     deliveries: new DeliveryQueries(db),
-    endpoints: new Endpoints({ ...parts, keys }),
+    endpoints: new Endpoints(parts),
+    registration: new Registration({ ...parts, keys, verification: new Verification(probing) }),
     secrets: new Secrets({ db, keys }),
-    pings: new Pings({ ...parts, keys, timeoutMs: config.callbackTimeoutMs }),
+    pings: new Pings(probing),
     redelivery: parts.redelivery,
     keys: new ApiKeys(db),
     maxBodyBytes: config.maxBodyBytes,

@@ -14,6 +14,8 @@ export interface AttemptDeps {
   readonly workerId: WorkerId;
   readonly schedule: readonly number[];
   readonly timeoutMs: number;
+  /** What an answer means, where not every 2xx will do. */
+  readonly judge?: ((result: AttemptResult) => AttemptResult) | undefined;
 }
 
 /** Signs and sends a delivery once, and decides what becomes of it. Never throws for what the receiver does. */
@@ -30,10 +32,11 @@ export async function attempt(
   const signedBy = unreadable === undefined ? (signers ?? []) : [];
   const requestHeaders =
     unreadable === undefined ? { ...destination.headers, ...signedHeaders(delivery, signedBy, sentAt) } : {};
-  const result =
+  const answered =
     unreadable === undefined
       ? await deps.sender.send({ url, headers: requestHeaders, body, timeoutMs, tls: tls ?? undefined })
       : unsent(unreadable, sentAt);
+  const result = deps.judge?.(answered) ?? answered;
   const next =
     scheduleFrom === null
       ? null

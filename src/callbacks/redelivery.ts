@@ -51,6 +51,11 @@ export class Redelivery {
   ): Promise<Result<DeliveryRecord>> {
     const given = await findDelivery(this.#db, accountId, id);
     if (given === undefined) return refuse('delivery_not_found', `There is no delivery ${id}.`);
+    if (given.eventType === 'endpoint.challenge')
+      return refuse(
+        'delivery_unrepeatable',
+        'A challenge is sent once: POST /v1/endpoints/{id}/verify sends a new one.',
+      );
     const to = endpointId ?? given.endpointId;
     const refusal = to === given.endpointId ? undefined : await this.#refusalOf(accountId, to);
     if (refusal !== undefined) return refusal;

@@ -1,11 +1,11 @@
 import { isOurFault } from '#domain/attempt.ts';
 import { type Health, healthSignOf, isHopeless, isQuiet, nextHealth, type Sign } from '#domain/circuit.ts';
 import type { DisabledReason } from '#domain/endpoint-policy.ts';
-import { type AccountId, type DeliveryId, type EndpointId, type JobId, newId } from '#domain/ids.ts';
+import { type AccountId, type DeliveryId, type JobId, newId } from '#domain/ids.ts';
 import { type Database, type Transaction, transaction } from '#store/database.ts';
 import { settleDeliveries, type Settled, type Settlement } from '#store/deliveries.ts';
 import { disableEndpoint, insertEndpointEvents, type NewEndpointEvent } from '#store/endpoint-events.ts';
-import { blockLanes, type EndpointHealth, lockHealth, writeHealth } from '#store/endpoint-health.ts';
+import { blockLanes, type EndpointHealth, type EndpointRef, lockHealth, writeHealth } from '#store/endpoint-health.ts';
 import { retryAfterOf } from './attempt.ts';
 
 /** An attempt that was made, and how its endpoint was when it was claimed. */
@@ -130,10 +130,20 @@ function exhausted({ delivery, number, result, settledAt }: Settlement): NewEndp
 
 export function endpointEvent(
   type: NewEndpointEvent['type'],
-  { accountId, endpointId }: { accountId: NewEndpointEvent['accountId']; endpointId: EndpointId },
+  { accountId, endpointId }: EndpointRef,
   createdAt: Date,
   data: Readonly<Record<string, unknown>>,
 ): NewEndpointEvent {
-  const body = JSON.stringify({ type, timestamp: createdAt, data: { endpoint: { id: endpointId }, ...data } });
+  const body = renderEndpointEvent(type, { endpointId }, createdAt, data);
   return { accountId, id: newId('evt', createdAt.getTime()), type, body, createdAt, endpointId };
+}
+
+/** The callback's body. */
+export function renderEndpointEvent(
+  type: NewEndpointEvent['type'],
+  { endpointId }: Pick<EndpointRef, 'endpointId'>,
+  createdAt: Date,
+  data: Readonly<Record<string, unknown>>,
+): string {
+  return JSON.stringify({ type, timestamp: createdAt, data: { endpoint: { id: endpointId }, ...data } });
 }

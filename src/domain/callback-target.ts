@@ -26,7 +26,16 @@ export function refuseTarget(
       path,
       'The account is called back at registered endpoints only: register the URL with POST /v1/endpoints first.',
     );
+  if (policy === 'verified' && endpoint.status === 'unverified') return refuseUnverified(endpoint.id, path);
   return undefined;
+}
+
+/** Nothing is sent to an endpoint that has yet to echo a challenge. `path` is the place in the request that names it. */
+export function refuseUnverified(id: EndpointId, path?: string): Refusal {
+  const message =
+    `The endpoint ${id} has not proved to be the account's own: POST /v1/endpoints/${id}/verify sends it a challenge, ` +
+    'which it has to echo.';
+  return path === undefined ? refuse('endpoint_unverified', message) : refuseAt('endpoint_unverified', path, message);
 }
 
 function refuseAt(code: Refusal['code'], path: string, message: string): Refusal {

@@ -1,5 +1,6 @@
 import type { AttemptRecord, DeliveryRecord } from '#callbacks/delivery-queries.ts';
 import type { EndpointRecord } from '#callbacks/endpoints.ts';
+import type { SavedEndpoint } from '#callbacks/registration.ts';
 import { summarize } from '#domain/certificate.ts';
 
 /** Rows as clients see them: snake case, and nothing that is ours alone. */
@@ -33,6 +34,11 @@ export function viewEndpoint(endpoint: EndpointRecord) {
     created_at: endpoint.createdAt,
     updated_at: endpoint.updatedAt,
   };
+}
+
+/** An endpoint with the challenge that it was sent now. */
+export function viewSaved({ endpoint, verification }: SavedEndpoint) {
+  return { ...viewEndpoint(endpoint), ...(verification && { verification: viewAttempt(verification) }) };
 }
 
 function viewTls({ tlsAuthorities: authorities, tlsCertificate }: EndpointRecord) {

@@ -1,7 +1,7 @@
 import type { Standing } from '#domain/callback-target.ts';
 import type { CallbackPolicy } from '#domain/endpoint-policy.ts';
 import type { AccountId, EndpointId } from '#domain/ids.ts';
-import type { Database, Transaction } from './database.ts';
+import type { Connection, Database, Transaction } from './database.ts';
 import type { EndpointRef } from './endpoint-health.ts';
 import type { EndpointRow } from './endpoints.ts';
 
@@ -55,4 +55,36 @@ export async function lockEndpoint(
     WHERE endpoint.account_id = ${accountId} AND endpoint.id = ${endpointId} AND deleted_at IS NULL
     FOR NO KEY UPDATE OF endpoint`;
   return endpoint;
+}
+
+/** It has to prove anew whose it is, whatever it was; what is due to it waits. */
+export async function unverifyEndpoint(
+  sql: Connection,
+  { accountId, endpointId }: EndpointRef,
+  now: Date,
+): Promise<void> {
+  await sql`
+    UPDATE ringback.endpoints SET status = 'unverified', disabled_reason = NULL, updated_at = ${now}
+    WHERE account_id = ${accountId} AND id = ${endpointId} AND deleted_at IS NULL`;
+}
+
+/**
+ * Enables an unverified endpoint, as if nothing had ever failed, if its URL is still the one that has proved whose it is: it may
+ * have been changed while the challenge was under way.
+ */
+export async function verifyEndpoint(
+  sql: Connection,
+  { accountId, endpointId }: EndpointRef,
+  { url, now }: { readonly url: string; readonly now: Date },
+): Promise<void> {
+  await sql`
+    WITH endpoint AS (
+      UPDATE ringback.endpoints SET status = 'enabled', updated_at = ${now}
+      WHERE account_id = ${accountId} AND id = ${endpointId} AND status = 'unverified' AND url = ${url}
+        AND deleted_at IS NULL
+      RETURNING account_id, id
+    )
+    UPDATE ringback.endpoint_health AS health SET
+      circuit = 'closed', resume_at = NULL, allowance = NULL, level = 0, consecutive_failures = 0, failing_since = NULL
+    FROM endpoint WHERE health.account_id = endpoint.account_id AND health.endpoint_id = endpoint.id`;
 }

@@ -111,7 +111,7 @@ export async function ensureEndpoint(
   return { id: found.id, created: false };
 }
 
-/** Makes one of a URL that only jobs have named so far: the account has said that it is its own. */
+/** Makes it one that the account has registered, and not only named in jobs. */
 export async function registerEndpoint(
   sql: Connection,
   { accountId, id }: { accountId: AccountId; id: EndpointId },
@@ -119,7 +119,7 @@ export async function registerEndpoint(
 ): Promise<void> {
   await sql`
     UPDATE ringback.endpoints SET is_registered = true, updated_at = ${now}
-    WHERE account_id = ${accountId} AND id = ${id} AND NOT is_registered AND deleted_at IS NULL`;
+    WHERE account_id = ${accountId} AND id = ${id} AND deleted_at IS NULL`;
 }
 
 /** Changes what is given. False when there is no such endpoint. Throws a unique violation when another one has that URL. */
@@ -171,7 +171,7 @@ export async function pauseEndpoint(
   return paused.count === 1;
 }
 
-/** Takes up a paused or disabled endpoint, as if nothing had ever failed. False when it was enabled. */
+/** Takes up a paused or disabled endpoint, as if nothing had ever failed. False when there is none to take up. */
 export async function enableEndpoint(
   sql: Connection,
   { accountId, id }: { accountId: AccountId; id: EndpointId },
@@ -180,7 +180,7 @@ export async function enableEndpoint(
   const enabled = await sql`
     WITH endpoint AS (
       UPDATE ringback.endpoints SET status = 'enabled', disabled_reason = NULL, updated_at = ${now}
-      WHERE account_id = ${accountId} AND id = ${id} AND status <> 'enabled' AND deleted_at IS NULL
+      WHERE account_id = ${accountId} AND id = ${id} AND status IN ('paused', 'disabled') AND deleted_at IS NULL
       RETURNING account_id, id
     )
     UPDATE ringback.endpoint_health AS health SET

@@ -13,7 +13,7 @@ const stateInOrder = (sql: Connection) =>
 
 /**
  * Queues deliveries once more, whatever became of them, each with a fresh schedule or for one attempt: those that are not
- * queued, whose event is still kept, and whose endpoint is there and takes something. Attempts made before stay on record and
+ * queued, and no challenges, whose event is still kept, and whose endpoint is there and takes something. Attempts made before stay on record and
  * count on. What must keep the order of its job is `behind`: see `advanceJobs`.
  */
 export async function requeueDeliveries(
@@ -44,6 +44,7 @@ export async function requeueDeliveries(
         finished_at = NULL
       FROM known
       WHERE delivery.account_id = known.account_id AND delivery.id = known.id AND delivery.status <> 'pending'
+        AND delivery.event_type <> 'endpoint.challenge'
         AND known.id LIKE 'dlv\\_%' -- FEW_ROWS: see database.ts
       RETURNING delivery.*, known.event_created_at, known.ordering
     )

@@ -22,6 +22,9 @@ export type Answer =
   | 'hang'
   | 'reset';
 
+/** What to do with each request, by what it says. */
+export type Answering = (request: ReceivedRequest) => Answer | Promise<Answer>;
+
 export interface Receiver {
   /** `http://127.0.0.1:<port>`. */
   readonly origin: string;
@@ -32,7 +35,7 @@ export interface Receiver {
   /** The answers to the next requests, one each, in turn; after them, and at first, 200. */
   script(...answers: Answer[]): void;
   /** From now on every request that no script answers gets this. */
-  answerAll(answer: Answer): void;
+  answerAll(answer: Answer | Answering): void;
   /** The next request that no earlier `next` has answered with; at once when it has come already. */
   next(timeoutMs?: number): Promise<ReceivedRequest>;
   /** All requests, once there are at least so many. */
@@ -44,7 +47,7 @@ export async function startReceiver(): Promise<Receiver> {
   const requests: ReceivedRequest[] = [];
   const scripted: Answer[] = [];
   const sockets = new Set<Socket>();
-  let usual: Answer = { status: 200, body: 'ok' };
+  let usual: Answer | Answering = { status: 200, body: 'ok' };
   let handedOut = 0;
 
   const receive = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
@@ -52,8 +55,10 @@ export async function startReceiver(): Promise<Receiver> {
     if (chunks === undefined) return; // cut off while it was still sending
     const body = Buffer.concat(chunks as Buffer[]);
     const { method = '', url: path = '', headers } = request;
-    requests.push({ method, path, headers, body, json: parse(body), receivedAt: new Date() });
-    reply(response, scripted.shift() ?? usual);
+    const received = { method, path, headers, body, json: parse(body), receivedAt: new Date() };
+    requests.push(received);
+    const answer = scripted.shift() ?? usual;
+    reply(response, typeof answer === 'function' ? await answer(received) : answer);
   };
   const server = createServer((request, response) => void receive(request, response));
   server.on('connection', (socket) => {

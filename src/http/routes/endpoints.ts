@@ -1,7 +1,8 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
-import type { Endpoints, EndpointSettings } from '#callbacks/endpoints.ts';
+import type { Endpoints } from '#callbacks/endpoints.ts';
 import type { Pings } from '#callbacks/ping.ts';
 import { RECOVERABLE, RECOVERY_JOB, type Redelivery } from '#callbacks/redelivery.ts';
+import type { EndpointSettings, Registration } from '#callbacks/registration.ts';
 import type { Submitter } from '#jobs/submit/submit.ts';
 import type { Env } from '../env.ts';
 import { jsonBody } from '../middleware/json-body.ts';
@@ -11,12 +12,13 @@ import { encodeCursor, idSchema, json, pageOf, pageQuery, problems } from '../sc
 import { jobSchema } from '../schemas/job.ts';
 import { endpointChangesSchema, endpointSchema, newEndpointSchema, recoverySchema } from '../schemas/endpoint.ts';
 import { onInvalid } from '../validation.ts';
-import { viewAttempt, viewEndpoint } from '../views.ts';
+import { viewAttempt, viewEndpoint, viewSaved } from '../views.ts';
 
 const endpointById = { params: z.object({ id: idSchema('ep') }) };
 
 export interface EndpointRoutesDeps {
   readonly endpoints: Endpoints;
+  readonly registration: Registration;
   readonly pings: Pings;
   readonly redelivery: Pick<Redelivery, 'checkRecovery'>;
   readonly submitter: Submitter;
@@ -24,13 +26,14 @@ export interface EndpointRoutesDeps {
 }
 
 export function endpointRoutes(deps: EndpointRoutesDeps) {
-  const { endpoints, pings, redelivery, submitter } = deps;
+  const { endpoints, registration, pings, redelivery, submitter } = deps;
   const register = createRoute({
     method: 'post',
     path: '/v1/endpoints',
     summary: 'Register a callback URL',
     description:
-      'An account has one endpoint a URL: registering it again answers 200 with the same one, without its secret.',
+      'An account has one endpoint a URL: registering it again answers 200 with the same one, without its secret. Under the ' +
+      'callback policy `verified` it is sent a challenge at once, which it has to echo before anything else is sent.',
     middleware: [jsonBody(deps.maxBodyBytes)] as const,
     request: { body: { required: true, content: { 'application/json': { schema: newEndpointSchema } } } },
     responses: {
@@ -77,6 +80,16 @@ export function endpointRoutes(deps: EndpointRoutesDeps) {
     request: endpointById,
     responses: { 204: { description: 'Gone.' }, ...problems(400, 404) },
   });
+  const verify = createRoute({
+    method: 'post',
+    path: `${path}/verify`,
+    summary: 'Have an endpoint prove whose it is',
+    description:
+      'Sends an unverified endpoint an `endpoint.challenge`, which it has to echo: the challenge, or `{"challenge": "..."}`, ' +
+      'and nothing else. `verification` is the attempt. Of any other endpoint nothing is asked.',
+    request: endpointById,
+    responses: { 200: endpoint('The endpoint as it is now.'), ...problems(400, 404) },
+  });
   const pause = createRoute({
     method: 'post',
     path: `${path}/pause`,
@@ -93,15 +106,15 @@ export function endpointRoutes(deps: EndpointRoutesDeps) {
       'Paused or disabled, as if it had never failed. What waited for a paused one is sent; what was held for a disabled ' +
       'one waits for `recover`. May be asked again.',
     request: endpointById,
-    responses: { 200: endpoint('Enabled.'), ...problems(400, 404) },
+    responses: { 200: endpoint('Enabled.'), ...problems(400, 404, 409) },
   });
   const ping = createRoute({
     method: 'post',
     path: `${path}/ping`,
     summary: 'Send a signed test event now',
-    description: 'Whatever the state of the endpoint. Answers with the attempt, the response in it.',
+    description: 'Also to a paused or disabled endpoint. Answers with the attempt, the response in it.',
     request: endpointById,
-    responses: { 200: json(attemptSchema, 'The attempt that was made.'), ...problems(400, 404) },
+    responses: { 200: json(attemptSchema, 'The attempt that was made.'), ...problems(400, 404, 409) },
   });
   const recover = createRoute({
     method: 'post',
@@ -117,14 +130,14 @@ export function endpointRoutes(deps: EndpointRoutesDeps) {
   return new OpenAPIHono<Env>({ defaultHook: onInvalid })
     .openapi(register, async (c) => {
       const { url, scheme, signing_secret: secret, ...settings } = c.req.valid('json');
-      const registered = await endpoints.register(c.get('apiKey').accountId, url, toSettings(settings), {
+      const registered = await registration.register(c.get('apiKey').accountId, url, toSettings(settings), {
         scheme,
         secret,
       });
       if (!registered.ok) return problem(c, registered);
-      const { endpoint: made, created, signingSecret } = registered.value;
-      const view = { ...viewEndpoint(made), ...(signingSecret && { signing_secret: signingSecret }) };
-      c.header('location', `/v1/endpoints/${made.id}`);
+      const { created, signingSecret, ...saved } = registered.value;
+      const view = { ...viewSaved(saved), ...(signingSecret && { signing_secret: signingSecret }) };
+      c.header('location', `/v1/endpoints/${saved.endpoint.id}`);
       return c.json(view, created ? 201 : 200);
     })
     .openapi(list, async (c) => {
@@ -140,12 +153,16 @@ export function endpointRoutes(deps: EndpointRoutesDeps) {
     })
     .openapi(change, async (c) => {
       const { accountId } = c.get('apiKey');
-      const changed = await endpoints.change(accountId, c.req.valid('param').id, toSettings(c.req.valid('json')));
-      return changed.ok ? c.json(viewEndpoint(changed.value), 200) : problem(c, changed);
+      const changed = await registration.change(accountId, c.req.valid('param').id, toSettings(c.req.valid('json')));
+      return changed.ok ? c.json(viewSaved(changed.value), 200) : problem(c, changed);
     })
     .openapi(remove, async (c) => {
       const removed = await endpoints.remove(c.get('apiKey').accountId, c.req.valid('param').id);
       return removed.ok ? c.body(null, 204) : problem(c, removed);
+    })
+    .openapi(verify, async (c) => {
+      const verified = await registration.verify(c.get('apiKey').accountId, c.req.valid('param').id);
+      return verified.ok ? c.json(viewSaved(verified.value), 200) : problem(c, verified);
     })
     .openapi(pause, async (c) => {
       const paused = await endpoints.pause(c.get('apiKey').accountId, c.req.valid('param').id);

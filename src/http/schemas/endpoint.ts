@@ -2,6 +2,7 @@ import { z } from '@hono/zod-openapi';
 import { CIRCUIT_STATES } from '#domain/circuit.ts';
 import { headerFault, MAX_HEADERS } from '#domain/endpoint-settings.ts';
 import { DELIVERY_ORDERS, DISABLED_REASONS, ENDPOINT_STATUSES, EVENT_FILTERS } from '#domain/endpoint-policy.ts';
+import { attemptSchema } from './callback.ts';
 import { moment, storable, timestamp, UNSTORABLE } from './common.ts';
 import { submissionSchema } from './job.ts';
 import { newSecretMembers } from './secret.ts';
@@ -100,7 +101,9 @@ export const endpointSchema = z
       })
       .nullable(),
     registered: z.boolean().openapi({ description: 'False for a URL that only jobs have named.' }),
-    status: z.enum(ENDPOINT_STATUSES),
+    status: z.enum(ENDPOINT_STATUSES).openapi({
+      description: '`unverified`: nothing but a challenge is sent until it is echoed; what is due waits.',
+    }),
     disabled_reason: z.enum(DISABLED_REASONS).nullable(),
     health: z.object({
       circuit: z.enum(CIRCUIT_STATES).openapi({ description: '`open`: nothing is sent before `resumes_at`.' }),
@@ -114,6 +117,9 @@ export const endpointSchema = z
     created_at: timestamp(),
     updated_at: timestamp(),
     signing_secret: z.string().optional().openapi({ description: 'Only when this request made the endpoint.' }),
+    verification: attemptSchema
+      .optional()
+      .openapi({ description: 'Only when this request had a challenge sent: how it was answered.' }),
   })
   .openapi('Endpoint');
 

@@ -4,6 +4,7 @@ import { createGuard } from '#egress/guard.ts';
 import { settleDeliveries } from '#store/deliveries.ts';
 import { DeliveryQueries } from '../../../src/callbacks/delivery-queries.ts';
 import { Endpoints } from '../../../src/callbacks/endpoints.ts';
+import { Registration } from '../../../src/callbacks/registration.ts';
 import { useDatabase } from '../../support/database.ts';
 import {
   accepted,
@@ -18,14 +19,16 @@ import { ALLOW_LOOPBACK } from '../../support/workers.ts';
 
 const database = useDatabase();
 
-const endpoints = () =>
-  new Endpoints({
+const registration = () =>
+  new Registration({
     db: database.db,
     guard: createGuard({ policy: ALLOW_LOOPBACK }),
     keys: SECRET_KEYS,
+    verification: { challenge: () => Promise.reject(new Error('the policy asks for none')) },
     announceDeliveries: () => undefined,
-    eventsWritten: () => undefined,
   });
+const endpoints = () =>
+  new Endpoints({ db: database.db, announceDeliveries: () => undefined, eventsWritten: () => undefined });
 
 describe('registering an endpoint', () => {
   test.each([
@@ -34,7 +37,7 @@ describe('registering an endpoint', () => {
     ['no URL at all', 'nonsense', 'malformed'],
   ])('is refused for %s, and stores nothing', async (_, url, reason) => {
     const { accountId } = await makeAccount(database.db);
-    expect(await endpoints().register(accountId, url)).toMatchObject({
+    expect(await registration().register(accountId, url)).toMatchObject({
       ok: false,
       code: 'invalid_callback_url',
       faults: [{ path: '/url' }],
@@ -46,7 +49,7 @@ describe('registering an endpoint', () => {
   test('by many at once makes one, and shows its secret to one of them', async () => {
     const { accountId } = await makeAccount(database.db);
     const answers = await Promise.all(
-      Array.from({ length: 10 }, () => endpoints().register(accountId, 'http://127.0.0.1:81/#x')),
+      Array.from({ length: 10 }, () => registration().register(accountId, 'http://127.0.0.1:81/#x')),
     );
     const values = answers.map(accepted);
     expect(values.flatMap(({ signingSecret }) => signingSecret ?? [])).toHaveLength(1);

@@ -3,6 +3,7 @@ import { GIVE_UP_AFTER_MS } from '#domain/circuit.ts';
 import { findDelivery, listAttempts } from '#store/delivery-reads.ts';
 import { readEndpoints } from '#store/endpoints.ts';
 import { Endpoints } from '../../../src/callbacks/endpoints.ts';
+import { Registration } from '../../../src/callbacks/registration.ts';
 import { Redelivery } from '../../../src/callbacks/redelivery.ts';
 import { createGuard } from '#egress/guard.ts';
 import { useDatabase } from '../../support/database.ts';
@@ -41,14 +42,16 @@ async function setUp() {
   return { receiver, account, endpoint, due };
 }
 
-const endpoints = () =>
-  new Endpoints({
+const registration = () =>
+  new Registration({
     db: database.db,
     guard: createGuard({ policy: ALLOW_LOOPBACK }),
     keys: SECRET_KEYS,
+    verification: { challenge: () => Promise.reject(new Error('the policy asks for none')) },
     announceDeliveries: () => undefined,
-    eventsWritten: () => undefined,
   });
+const endpoints = () =>
+  new Endpoints({ db: database.db, announceDeliveries: () => undefined, eventsWritten: () => undefined });
 const read = async ({ accountId }: Account, { id }: MadeEndpoint) =>
   (await readEndpoints(database.db, accountId, { id, limit: 1 }))[0]!;
 const statusesOf = async (due: readonly DueDelivery[]) =>
@@ -166,7 +169,7 @@ test('an open circuit burns no attempts, and closes by itself when the receiver 
 test('the limit of attempts at once holds, whatever the courier could do', async () => {
   const { receiver, account, endpoint, due } = await setUp();
   receiver.answerAll('hang');
-  accepted(await endpoints().change(account.accountId, endpoint.id, { concurrency: 2 }));
+  accepted(await registration().change(account.accountId, endpoint.id, { concurrency: 2 }));
   await due(6);
   startCourier(parts(), { schedule: [0], concurrency: 10, timeoutMs: 400 });
   await receiver.waitFor(6, 10_000);
@@ -176,7 +179,7 @@ test('the limit of attempts at once holds, whatever the courier could do', async
 
 test('the rate holds across couriers', async () => {
   const { receiver, account, endpoint, due } = await setUp();
-  accepted(await endpoints().change(account.accountId, endpoint.id, { ratePerSecond: 5 }));
+  accepted(await registration().change(account.accountId, endpoint.id, { ratePerSecond: 5 }));
   await due(15);
   for (let count = 0; count < 3; count++) startCourier(parts());
   const requests = await receiver.waitFor(15, 15_000);
@@ -187,7 +190,7 @@ test('the rate holds across couriers', async () => {
 
 describe('an endpoint that keeps its order', () => {
   const order = async (accountId: Account['accountId'], id: MadeEndpoint['id']) =>
-    accepted(await endpoints().change(accountId, id, { ordering: 'endpoint' }));
+    accepted(await registration().change(accountId, id, { ordering: 'endpoint' }));
 
   test('is sent one at a time, by however many couriers, and nothing overtakes what failed', async () => {
     const { receiver, account, endpoint, due } = await setUp();
@@ -236,10 +239,10 @@ describe('an endpoint that has failed for five days', () => {
   test('is disabled, enabled and recovered: no event is lost, and the order is kept', async () => {
     const { receiver, account, endpoint, due } = await setUp();
     const { accountId } = account;
-    accepted(await endpoints().change(accountId, endpoint.id, { ordering: 'endpoint' }));
+    accepted(await registration().change(accountId, endpoint.id, { ordering: 'endpoint' }));
     const listener = await startReceiver();
     const operations = await makeEndpoint(database.db, accountId, listener.url);
-    accepted(await endpoints().change(accountId, operations.id, { eventTypes: ['endpoint.*', 'delivery.*'] }));
+    accepted(await registration().change(accountId, operations.id, { eventTypes: ['endpoint.*', 'delivery.*'] }));
     receiver.answerAll({ status: 500 });
     const before = await due(3);
     // Its clock says that it began long ago.
@@ -302,7 +305,7 @@ test.each([
     await database.sql`UPDATE ringback.endpoint_secrets SET key_id = 'gone' WHERE endpoint_id = ${endpoint.id}`;
   const listener = await startReceiver();
   const operations = await makeEndpoint(database.db, account.accountId, listener.url);
-  accepted(await endpoints().change(account.accountId, operations.id, { eventTypes: ['delivery.exhausted'] }));
+  accepted(await registration().change(account.accountId, operations.id, { eventTypes: ['delivery.exhausted'] }));
   receiver.answerAll({ status: 500 });
   const [one] = await due(1);
   startCourier(parts(), { schedule: [0] });

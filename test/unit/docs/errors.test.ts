@@ -63,7 +63,10 @@ function attemptCodesOfTheSource(): string[] {
     ...CALLBACK_URL_REFUSALS,
     ...literals(egress.join(), /'([a-z]+(?:_[a-z]+)+)'/g),
     ...literals(egress.join(), /`(status_)\$\{status\}`/g).map((prefix) => `${prefix}<number>`),
-    ...literals(read('src/callbacks/attempt.ts') + read('src/callbacks/rescue.ts'), /errorCode: '([a-z_]+)'/g),
+    ...literals(
+      ['attempt', 'rescue', 'verification'].map((file) => read(`src/callbacks/${file}.ts`)).join(),
+      /errorCode: '([a-z_]+)'/g,
+    ),
   ];
 }
 
