@@ -4,14 +4,13 @@ import { CALLBACK_EVENT_TYPES } from '#domain/job.ts';
 import { Endpoints } from '../../../src/callbacks/endpoints.ts';
 import { Redelivery } from '../../../src/callbacks/redelivery.ts';
 import { SHARED_POOLS } from '../../../src/jobs/type/job-types.ts';
-import { createGuard } from '#egress/guard.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
-import { accepted, insertJob, makeAccount, makeEndpoint, SECRET_KEYS } from '../../support/fixtures.ts';
+import { accepted, insertJob, makeAccount, makeEndpoint } from '../../support/fixtures.ts';
 import { type Handler, jobType } from '../../support/job-life.ts';
 import { errorsIn } from '../../support/log.ts';
 import { type Answer, startReceiver } from '../../support/receiver.ts';
-import { advancing, ALLOW_LOOPBACK, makeTeller, startCourier, startRunner } from '../../support/workers.ts';
+import { advancing, makeTeller, startCourier, startRunner } from '../../support/workers.ts';
 
 const database = useDatabase();
 const parts = () => ({ database });
@@ -125,7 +124,7 @@ test('what was held is recovered in the order of each job', async () => {
   expect(receiver.requests).toEqual([]);
   const nothing = () => undefined;
   const deps = { db: database.db, announceDeliveries: nothing, eventsWritten: nothing };
-  const endpoints = new Endpoints({ ...deps, guard: createGuard({ policy: ALLOW_LOOPBACK }), keys: SECRET_KEYS });
+  const endpoints = new Endpoints(deps);
   accepted(await endpoints.enable(accountId, endpoint.id));
   const redelivery = new Redelivery({ ...deps, advanceJobs: advancing(database, deps) });
   const window = { since: new Date(Date.now() - 60_000), until: new Date() };
@@ -147,7 +146,7 @@ test('what is behind ends with its endpoint, on record', async () => {
   await eventually(async () => expect(await statuses(job.id)).toHaveLength(2));
   const nothing = () => undefined;
   const deps = { db: database.db, announceDeliveries: nothing, eventsWritten: nothing };
-  const endpoints = new Endpoints({ ...deps, guard: createGuard({ policy: ALLOW_LOOPBACK }), keys: SECRET_KEYS });
+  const endpoints = new Endpoints(deps);
   accepted(await endpoints.remove(accountId, endpoint.id));
   // As when the attempt under way is over.
   await database.sql`
