@@ -147,7 +147,10 @@ describe('custom headers', () => {
 
   it('are on record by name only, and ours as they were sent', async () => {
     const receiver = await startReceiver();
-    const { id } = await register({ url: receiver.url, headers: { Authorization: 'Bearer s3cret', 'X-Tenant': '4711' } });
+    const { id } = await register({
+      url: receiver.url,
+      headers: { Authorization: 'Bearer s3cret', 'X-Tenant': '4711' },
+    });
     const job = await submit(ask, { ...echo, callback: { endpoint_id: id } });
     const { headers: sent } = await receiver.next();
     expect(sent).toMatchObject({ authorization: 'Bearer s3cret', 'x-tenant': '4711' });

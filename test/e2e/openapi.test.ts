@@ -63,6 +63,7 @@ const ROUTES = [
   'GET /.well-known/jwks.json',
   'GET /healthz',
   'GET /readyz',
+  'GET /v1/deliveries',
   'GET /v1/deliveries/{id}',
   'GET /v1/deliveries/{id}/attempts',
   'GET /v1/endpoints',
@@ -242,7 +243,15 @@ describe('what the service answers', () => {
     expectDeclared(await ask('POST', '/v1/endpoints', { url: `${receiver.url}/new` }), 'post', '/v1/endpoints');
     expectDeclared(await ask('POST', '/v1/endpoints', { url: 'ftp://x' }), 'post', '/v1/endpoints');
     expectDeclared(await ask('POST', '/v1/jobs', { type: 'ringback.ecko', input: 1 }), 'post', '/v1/jobs');
-    for (const path of ['/v1/jobs', '/v1/events', '/v1/endpoints', '/v1/job-types', '/healthz', '/readyz']) {
+    for (const path of [
+      '/v1/jobs',
+      '/v1/deliveries',
+      '/v1/events',
+      '/v1/endpoints',
+      '/v1/job-types',
+      '/healthz',
+      '/readyz',
+    ]) {
       expectDeclared(await ask('GET', path), 'get', path);
     }
   });
