@@ -23,6 +23,14 @@ let other: Ask;
 let deliveries: Array<Record<string, string>>;
 let endpoints: Array<{ id: string }>;
 
+/** The one delivery of a job, once it has that status. */
+const untilOver = (jobId: string, status: string): Promise<Record<string, string>> =>
+  eventually(async () => {
+    const { items } = (await ask('GET', `/v1/jobs/${jobId}/deliveries`)).json;
+    expect(items).toMatchObject([{ status }]);
+    return items[0];
+  });
+
 beforeAll(async () => {
   ask = client(service.url, (await makeAccount(database.db)).key);
   other = client(service.url, (await makeAccount(database.db)).key);
@@ -38,13 +46,7 @@ beforeAll(async () => {
     const { id } = await submit(ask, { type: 'ringback.echo', input: 1, ...run_at, callback: { endpoint_id } });
     if (number % 2 === 1) await ask('POST', `/v1/jobs/${id}/cancel`);
     await untilDone(ask, id);
-    made.push(
-      await eventually(async () => {
-        const { items } = (await ask('GET', `/v1/jobs/${id}/deliveries`)).json;
-        expect(items).toMatchObject([{ status: number < 4 ? 'delivered' : 'exhausted' }]);
-        return items[0];
-      }),
-    );
+    made.push(await untilOver(id, number < 4 ? 'delivered' : 'exhausted'));
   }
   deliveries = made;
 });
