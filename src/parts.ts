@@ -1,7 +1,7 @@
 import type { Config } from './config.ts';
 import { Redelivery } from '#callbacks/redelivery.ts';
 import { promoteDeliveries } from '#callbacks/rescue.ts';
-import { type AccountId, newId } from '#domain/ids.ts';
+import { type AccountId, type JobId, newId } from '#domain/ids.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import { createGuard } from '#egress/guard.ts';
 import { systemResolver } from '#egress/resolve.ts';
@@ -10,6 +10,7 @@ import { RunningLimits } from '#jobs/run/account-limits.ts';
 import { Endings } from '#jobs/run/endings.ts';
 import { promoteRuns } from '#jobs/run/promote-runs.ts';
 import { FeedWatch } from '#jobs/feed/feed-watch.ts';
+import type { RunTeller } from '#jobs/run/run-teller.ts';
 import type { JobTypes } from '#jobs/type/job-types.ts';
 import { JobWatch } from '#jobs/wait/job-watch.ts';
 import { ResultKeeper } from '#jobs/run/result-keeper.ts';
@@ -20,6 +21,7 @@ import { JobChanges } from '#queue/job-changes.ts';
 import { DueWork } from '#queue/due-work.ts';
 import { Signals } from '#queue/signals.ts';
 import { openDatabase } from '#store/database.ts';
+import { advanceJobs as advance } from '#store/delivery-queue.ts';
 import type { JobRef } from '#store/run-queue.ts';
 import { VERSION } from './version.ts';
 
@@ -45,6 +47,12 @@ export async function openParts({ config, log, database }: ServiceDeps) {
   const signals = new Signals(db, listener.sql, workerId, onError);
   const announceRuns = (pool: string) => signals.announce(`pool:${pool}`);
   const announceDeliveries = () => signals.announce(DELIVERIES);
+  const advanceJobs = (jobIds: readonly JobId[]) => {
+    if (jobIds.length === 0) return;
+    const announceAny = (advanced: number) => (advanced > 0 ? announceDeliveries() : undefined);
+    // What fails is seen to by a keeper.
+    void advance(db.sql, jobIds).then(announceAny, onError);
+  };
   const dueRuns = new DueWork({ promote: (limit) => promoteRuns(db, limit, announceRuns), onError });
   const dueDeliveries = new DueWork({
     promote: (limit) => promoteDeliveries({ db, announceDeliveries }, limit),
@@ -77,10 +85,11 @@ export async function openParts({ config, log, database }: ServiceDeps) {
     eventsWritten,
     announceRuns,
     announceDeliveries,
+    advanceJobs,
     runningLimits: new RunningLimits({ db, maxRunning: config.accountLimits.maxRunning, onError }),
-    endings: new Endings({ db, listeners: { announceDeliveries, announceRuns, dueAt, jobsChanged, ran } }),
+    endings: new Endings({ db, listeners: { announceDeliveries, advanceJobs, announceRuns, dueAt, jobsChanged, ran } }),
     results: new ResultKeeper(db, config.results, onError),
-    redelivery: new Redelivery({ db, announceDeliveries }),
+    redelivery: new Redelivery({ db, announceDeliveries, advanceJobs }),
     guard: createGuard({ policy: config.egress, resolve }),
     sender: createSender({ policy: config.egress, ...config.egressWay, resolve, userAgent: `Ringback/${VERSION}` }),
     close: async () => {
@@ -96,4 +105,5 @@ export type Parts = Awaited<ReturnType<typeof openParts>>;
 export interface Shared {
   readonly types: JobTypes;
   readonly publicUrl: string;
+  readonly teller: RunTeller;
 }

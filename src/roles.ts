@@ -1,5 +1,5 @@
 import { Courier } from '#callbacks/courier.ts';
-import { rescueDeliveries } from '#callbacks/rescue.ts';
+import { releaseStranded, rescueDeliveries } from '#callbacks/rescue.ts';
 import { createBackendClient } from '#egress/backend-client.ts';
 import { backendWork } from '#jobs/backend/backend-work.ts';
 import { Completions } from '#jobs/backend/completions.ts';
@@ -107,6 +107,7 @@ function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared
   const tasks: readonly Task[] = [
     { name: 'rescue runs', ...patient, run: () => rescueRuns(rescue) },
     { name: 'rescue deliveries', ...patient, run: () => rescueDeliveries(rescueCallbacks) },
+    { name: 'release stranded deliveries', everyMs: 30_000, run: () => releaseStranded(rescueCallbacks) },
     { name: 'expire jobs', everyMs: 1000, run: () => expireJobs(rescue) },
     { name: 'fire schedules', everyMs: 1000, run: () => fireSchedules(rescue, new Date()) },
     { name: 'move strays', everyMs: 60_000, run: () => moveStrays(rescue) },

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ensureBootstrapKey } from '#accounts/api-keys.ts';
 import type { Redelivery } from '#callbacks/redelivery.ts';
 import { listen } from '#http/server.ts';
+import { RunTeller } from '#jobs/run/run-teller.ts';
 import { loadJobTypes } from '#jobs/type/load-config.ts';
 import type { Logger } from './log.ts';
 import { isForbidden, isUnavailable } from '#store/database.ts';
@@ -36,7 +37,13 @@ export async function startService(deps: ServiceDeps): Promise<Service> {
 
   const server = config.roles.has('api') ? await listen(config).catch(explainListen) : undefined;
   const publicUrl = config.publicUrl ?? server?.url ?? `http://localhost:${config.port}`;
-  const shared = { types, publicUrl };
+  const teller = new RunTeller({
+    ...parts,
+    publicUrl,
+    progressEveryMs: config.progressEveryMs,
+    onError: (error) => log.error({ err: error }, 'telling'),
+  });
+  const shared = { types, publicUrl, teller };
   const roles = createRoles(deps, parts, shared);
   const remoteWorkers = createRemoteWorkers(deps, parts, shared);
   await Promise.all([parts.signals.listen(), parts.changes.listen(), parts.eventChanges.listen()]);

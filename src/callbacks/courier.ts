@@ -1,4 +1,4 @@
-import type { AccountId, EndpointId, WorkerId } from '#domain/ids.ts';
+import type { AccountId, EndpointId, JobId, WorkerId } from '#domain/ids.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import type { Sender } from '#egress/send.ts';
 import type { Logger } from '#log.ts';
@@ -30,6 +30,7 @@ export interface CourierDeps {
   /** Called after the commit of a delivery that is due again at that time (Unix milliseconds). */
   readonly dueAt: (at: number) => void;
   readonly announceDeliveries: () => void;
+  readonly advanceJobs: (jobIds: readonly JobId[]) => void;
   readonly eventsWritten: (accountIds: readonly AccountId[]) => void;
 }
 
@@ -106,8 +107,11 @@ export class Courier {
   async #close(lanes: readonly EndpointRef[]): Promise<void> {
     try {
       let closed = 0;
-      for (const lane of lanes)
-        closed += await closeLane(this.#deps.db.sql, lane, { limit: CLOSED_AT_ONCE, now: new Date() });
+      for (const lane of lanes) {
+        const some = await closeLane(this.#deps.db.sql, lane, { limit: CLOSED_AT_ONCE, now: new Date() });
+        this.#deps.advanceJobs(some.following);
+        closed += some.closed;
+      }
       // There may be more of it.
       if (closed > 0) this.loop.wake();
     } catch (error) {

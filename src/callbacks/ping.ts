@@ -7,7 +7,7 @@ import { type AttemptRecord, listAttempts } from '#store/delivery-reads.ts';
 import { insertPing } from '#store/pings.ts';
 import { attempt } from './attempt.ts';
 import { openDestination } from './destination.ts';
-import { endpointEvent, settle } from './settle.ts';
+import { endpointEvent, settle, type SettleDeps } from './settle.ts';
 
 export interface PingsDeps {
   readonly db: Database;
@@ -16,6 +16,7 @@ export interface PingsDeps {
   readonly workerId: WorkerId;
   readonly timeoutMs: number;
   readonly announceDeliveries: () => void;
+  readonly advanceJobs: SettleDeps['advanceJobs'];
   readonly eventsWritten: (accountIds: readonly AccountId[]) => void;
 }
 

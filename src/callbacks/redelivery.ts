@@ -1,10 +1,11 @@
 import type { DeliveryStatus } from '#domain/delivery.ts';
-import { type AccountId, type DeliveryId, type EndpointId, idBound, newId, timeOf } from '#domain/ids.ts';
+import { type AccountId, type DeliveryId, type EndpointId, idBound, type JobId, newId, timeOf } from '#domain/ids.ts';
 import { type Result, refuse } from '#domain/problem.ts';
 import type { Database } from '#store/database.ts';
 import { type DeliveryRecord, findDelivery } from '#store/delivery-reads.ts';
 import { readEndpoints } from '#store/endpoints.ts';
 import { copyDelivery, findEventTime, readUnsent, requeueDeliveries } from '#store/redeliver.ts';
+import type { SettleDeps } from './settle.ts';
 
 /** What can be sent again in numbers; what was delivered too, when it is asked for by name. */
 export const RECOVERABLE = ['held', 'exhausted'] as const satisfies DeliveryStatus[];
@@ -23,14 +24,21 @@ export interface Recovery {
 
 const PAGE = 500;
 
+interface RedeliveryDeps extends Pick<SettleDeps, 'announceDeliveries' | 'advanceJobs'> {
+  readonly db: Database;
+}
+
 /** Sending again: one delivery, or all that failed since a time. */
 export class Redelivery {
   readonly #db: Database;
   readonly #announceDeliveries: () => void;
 
-  constructor({ db, announceDeliveries }: { db: Database; announceDeliveries: () => void }) {
+  readonly #advanceJobs: (jobIds: readonly JobId[]) => void;
+
+  constructor({ db, announceDeliveries, advanceJobs }: RedeliveryDeps) {
     this.#db = db;
     this.#announceDeliveries = announceDeliveries;
+    this.#advanceJobs = advanceJobs;
   }
 
   /** Queues a delivery once more, with a fresh schedule or for one attempt; or its event for another endpoint. */
@@ -52,10 +60,11 @@ export class Redelivery {
     const copy = { of: id, id: fresh, to, eventCreatedAt, retry, now };
     const target = to === given.endpointId ? id : await copyDelivery(this.#db.sql, accountId, copy);
     if (target !== fresh) {
-      const queued = await requeueDeliveries(this.#db.sql, accountId, { ids: [target], retry, now });
+      const { queued } = await requeueDeliveries(this.#db.sql, accountId, { ids: [target], retry, now });
       if (queued === 0)
         return refuse('delivery_pending', `The delivery ${target} is queued already: it will be attempted by itself.`);
     }
+    if (given.jobId !== null) this.#advanceJobs([given.jobId]);
     this.#announceDeliveries();
     return { ok: true, value: (await findDelivery(this.#db, accountId, target))! };
   }
@@ -91,7 +100,9 @@ export class Redelivery {
       const page = await readUnsent(this.#db, accountId, wanted);
       const ids = page.filter(({ matches }) => matches).map(({ id }) => id);
       if (ids.length > 0) {
-        queued += await requeueDeliveries(this.#db.sql, accountId, { ids, retry: true, now: new Date() });
+        const some = await requeueDeliveries(this.#db.sql, accountId, { ids, retry: true, now: new Date() });
+        this.#advanceJobs(some.following);
+        queued += some.queued;
         this.#announceDeliveries();
       }
       const last = page.at(-1);

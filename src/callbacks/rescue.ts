@@ -2,7 +2,12 @@ import { HEALTHY } from '#domain/circuit.ts';
 import { judgeInterrupted } from '#domain/delivery.ts';
 import type { Logger } from '#log.ts';
 import type { Settlement } from '#store/deliveries.ts';
-import { findLapsedAttempts, type LapsedAttempt, promoteDueDeliveries } from '#store/delivery-queue.ts';
+import {
+  advanceStranded,
+  findLapsedAttempts,
+  type LapsedAttempt,
+  promoteDueDeliveries,
+} from '#store/delivery-queue.ts';
 import { settle, type SettleDeps } from './settle.ts';
 
 export interface RescueDeps extends SettleDeps {
@@ -62,6 +67,17 @@ function interrupted(lapsed: LapsedAttempt, schedule: readonly number[], now: Da
     settledAt: now,
     workerId: lapsed.workerId,
   };
+}
+
+/** Lets go what waits for nothing: the process that should have seen to it died. */
+export async function releaseStranded({
+  db,
+  announceDeliveries,
+}: Pick<RescueDeps, 'db' | 'announceDeliveries'>): Promise<void> {
+  for (let advanced = BATCH; advanced === BATCH;) {
+    advanced = await advanceStranded(db, BATCH);
+    if (advanced > 0) announceDeliveries();
+  }
 }
 
 /** Makes up to `limit` deliveries ready whose next attempt is due; answers how many. */

@@ -1,9 +1,9 @@
 import { isOurFault } from '#domain/attempt.ts';
 import { type Health, healthSignOf, isHopeless, isQuiet, nextHealth, type Sign } from '#domain/circuit.ts';
 import type { DisabledReason } from '#domain/endpoint-policy.ts';
-import { type AccountId, type DeliveryId, type EndpointId, newId } from '#domain/ids.ts';
+import { type AccountId, type DeliveryId, type EndpointId, type JobId, newId } from '#domain/ids.ts';
 import { type Database, type Transaction, transaction } from '#store/database.ts';
-import { settleDeliveries, type Settlement } from '#store/deliveries.ts';
+import { settleDeliveries, type Settled, type Settlement } from '#store/deliveries.ts';
 import { disableEndpoint, insertEndpointEvents, type NewEndpointEvent } from '#store/endpoint-events.ts';
 import { blockLanes, type EndpointHealth, lockHealth, writeHealth } from '#store/endpoint-health.ts';
 import { retryAfterOf } from './attempt.ts';
@@ -18,6 +18,8 @@ export interface SettleDeps {
   readonly db: Database;
   /** Called after the commit of a delivery that somebody else is to get. */
   readonly announceDeliveries: () => void;
+  /** Called after the commit of what more of those jobs may follow. */
+  readonly advanceJobs: (jobIds: readonly JobId[]) => void;
   /** Called after the commit of events of these accounts. */
   readonly eventsWritten: (accountIds: readonly AccountId[]) => void;
 }
@@ -26,13 +28,26 @@ export interface SettleDeps {
  * Writes attempts down: what becomes of each delivery, and what they say of their endpoints. While all goes well that is one
  * statement; health is locked, judged and written only where an attempt changes it. Answers the deliveries it settled.
  */
-export async function settle(made: readonly Made[], deps: SettleDeps): Promise<ReadonlySet<DeliveryId>> {
+export async function settle(made: readonly Made[], deps: SettleDeps): Promise<ReadonlyMap<DeliveryId, Settled>> {
   const settlements = made.map(({ settlement }) => settlement);
   // Also what fails by our own fault is told when it is exhausted, and keeps its place.
   const telling = made.filter(
     ({ settlement, health }) => settlement.verdict.status !== 'delivered' || !isQuiet(health, signOf(settlement)),
   );
-  if (telling.length === 0) return settleDeliveries(deps.db.sql, settlements);
+  const settled =
+    telling.length === 0 ? await settleDeliveries(deps.db.sql, settlements) : await settleAndTell(made, telling, deps);
+  deps.advanceJobs(
+    settlements.flatMap(({ delivery: { id, jobId } }) => (settled.get(id)?.isFollowed ? (jobId ?? []) : [])),
+  );
+  return settled;
+}
+
+async function settleAndTell(
+  made: readonly Made[],
+  telling: readonly Made[],
+  deps: SettleDeps,
+): Promise<ReadonlyMap<DeliveryId, Settled>> {
+  const settlements = made.map(({ settlement }) => settlement);
   let told: Told = { isDue: false, accountIds: [] };
   const settled = await transaction(deps.db, async (tx) => {
     const healths = await lockHealth(tx, endpointsOf(telling));

@@ -1,6 +1,7 @@
 import { newId, type RunId } from '#domain/ids.ts';
 import type { RunHolder } from '#domain/run-holder.ts';
 import { type Connection, type Database, transaction } from './database.ts';
+import { isSubscribed } from './fan-out.ts';
 import type { JobRecord } from './jobs.ts';
 
 export interface RunClaim {
@@ -69,6 +70,7 @@ async function take(sql: Connection, claim: RunClaim): Promise<Claimed> {
   const limit = Math.min(claim.limit, MAX_RUNS);
   // The ids of one claim share their time and most of their random bits; the last two digits count (RFC 9562, 6.2).
   const ids = newId('run', now.getTime()).slice('run_'.length, -2);
+  const tells = sql`(leased.tells_start OR coalesce('job.started' = ANY (job.callback_events), false))`;
   const rows = await sql<Row[]>`
     WITH RECURSIVE walk AS (
       SELECT ${afterAccount}::text COLLATE "C" AS account_id, 0 AS number, false AS wrapped
@@ -102,12 +104,14 @@ async function take(sql: Connection, claim: RunClaim): Promise<Claimed> {
       LEFT JOIN running ON running.account_id = lane.account_id
       GROUP BY lane.account_id, lane.number, account.max_running
     ), share AS (
-      SELECT account_id, number AS lane, least(places / lanes + (rank <= places % lanes)::int, most - runs) AS places
+      SELECT account_id, number AS lane, least(places / lanes + (rank <= places % lanes)::int, most - runs) AS places,
+        EXISTS (SELECT FROM ringback.endpoints AS endpoint
+          WHERE ${isSubscribed(sql, sql`ranked.account_id`, sql`'job.started'`)}) AS tells_start
       FROM room CROSS JOIN (
         SELECT *, row_number() OVER (ORDER BY runs, number) AS rank, count(*) OVER () AS lanes
         FROM candidate WHERE most IS NULL OR runs < most) AS ranked
     ), picked AS MATERIALIZED (
-      SELECT item.account_id, item.job_id, share.lane, (row_number() OVER ())::int AS number
+      SELECT item.account_id, item.job_id, share.lane, share.tells_start, (row_number() OVER ())::int AS number
       FROM share CROSS JOIN LATERAL (
         SELECT account_id, job_id FROM ringback.run_queue AS item
         WHERE pool = ${pool} AND state = 'ready' AND item.account_id = share.account_id
@@ -129,12 +133,13 @@ async function take(sql: Connection, claim: RunClaim): Promise<Claimed> {
       FROM picked
       WHERE item.account_id = picked.account_id AND item.job_id = picked.job_id
       RETURNING item.account_id, item.job_id, item.run_id, item.timeout_ms, item.lease_expires_at, item.deadline_at,
-        picked.lane
+        picked.lane, picked.tells_start
     ), started AS (
       UPDATE ringback.jobs AS job SET
         status = 'in_progress',
         run_count = run_count + 1,
-        sequence = sequence + (run_count = 0)::int,
+        sequence = sequence + (run_count = 0 AND NOT ${tells})::int,
+        is_start_untold = is_start_untold OR (run_count = 0 AND ${tells}),
         started_at = coalesce(started_at, ${now}),
         run_id = leased.run_id,
         run_started_at = ${now},
@@ -145,9 +150,10 @@ async function take(sql: Connection, claim: RunClaim): Promise<Claimed> {
       WHERE job.account_id = leased.account_id AND job.id = leased.job_id AND job.status IN ('queued', 'in_progress')
       RETURNING job.*, leased.timeout_ms AS run_timeout_ms, leased.lease_expires_at, leased.deadline_at, leased.lane
     ), event AS (
-      -- One event a run at most: the run's own number is as good as one of its own.
+      -- One event a run at most: the run's own number is as good as one of its own. Where somebody is to be told, whoever
+      -- works the run off writes it, with what is told, before the work begins.
       INSERT INTO ringback.events (account_id, id, type, job_id, sequence, created_at)
-      SELECT account_id, 'evt_' || substr(run_id, 5), 'job.started', id, sequence, ${now} FROM started WHERE run_count = 1
+      SELECT account_id, 'evt_' || substr(run_id, 5), 'job.started', id, sequence, ${now} FROM started WHERE run_count = 1 AND NOT is_start_untold
     )
     SELECT
       account_id AS "accountId", id, type, status, input, output, error, progress, metadata, priority,

@@ -56,6 +56,11 @@ function toRow({ delivery, result, verdict, ...settlement }: Settlement): object
   };
 }
 
+export interface Settled {
+  /** It is over, and what tells of its job next may go: see `advanceJobs`. */
+  readonly isFollowed: boolean;
+}
+
 /**
  * Settles attempts: the queue, the delivery's state and the attempt's row in one statement. Answers the deliveries it
  * settled. The fence is the queue's row: an attempt whose lease ran out, and that was recorded as interrupted, finds none
@@ -64,8 +69,8 @@ function toRow({ delivery, result, verdict, ...settlement }: Settlement): object
 export async function settleDeliveries(
   sql: Connection,
   settlements: readonly Settlement[],
-): Promise<ReadonlySet<DeliveryId>> {
-  const settled = await sql<{ delivery_id: DeliveryId }[]>`
+): Promise<ReadonlyMap<DeliveryId, Settled>> {
+  const settled = await sql<({ id: DeliveryId } & Settled)[]>`
     WITH r AS MATERIALIZED (
       SELECT * FROM json_to_recordset(${toCleanJson(settlements.map(toRow))}::text::json) AS r (
         "accountId" text, "deliveryId" text, "eventId" text, "jobId" text, "endpointId" text, "attemptId" text,
@@ -80,7 +85,8 @@ export async function settleDeliveries(
       DELETE FROM ringback.delivery_queue AS item USING r
       WHERE item.account_id = r."accountId" AND item.delivery_id = r."deliveryId" AND item.attempt_id = r."attemptId"
         AND r."nextAttemptAt" IS NULL
-      RETURNING r.* -- so that what follows need not be joined with r again, which would compare each with each
+      -- With what follows needs, so that it need not be joined with r again, which would compare each with each.
+      RETURNING r.*, item.job_id IS NOT NULL AS is_followed
     ), requeued AS (
       UPDATE ringback.delivery_queue AS item SET
         state = CASE WHEN r."nextAttemptAt" <= now() OR r."keepsPlace" THEN 'ready' ELSE 'delayed' END,
@@ -90,7 +96,7 @@ export async function settleDeliveries(
       FROM r
       WHERE item.account_id = r."accountId" AND item.delivery_id = r."deliveryId" AND item.attempt_id = r."attemptId"
         AND r."nextAttemptAt" IS NOT NULL
-      RETURNING r.*
+      RETURNING r.*, false AS is_followed
     ), settled AS (
       UPDATE ringback.deliveries AS delivery SET
         status = r.status,
@@ -101,7 +107,7 @@ export async function settleDeliveries(
       FROM (SELECT * FROM removed UNION ALL SELECT * FROM requeued) AS r
       WHERE delivery.account_id = r."accountId" AND delivery.id = r."deliveryId"
       RETURNING r.*
-    )
+    ), attempt AS (
     INSERT INTO ringback.delivery_attempts (
       account_id, id, delivery_id, event_id, job_id, endpoint_id, number, trigger, method, url, remote_address,
       request_headers, body_sha256, body_bytes, signed_by, outcome, error_code, error_detail, response_status,
@@ -114,6 +120,7 @@ export async function settleDeliveries(
       "responseTruncated", "dnsMs", "connectMs", "tlsMs", "firstByteMs", "totalMs", "startedAt", "finishedAt",
       "nextAttemptAt", "workerId"
     FROM settled
-    RETURNING delivery_id`;
-  return new Set(settled.map(({ delivery_id }) => delivery_id));
+    )
+    SELECT "deliveryId" AS id, is_followed AS "isFollowed" FROM settled`;
+  return new Map(settled.map(({ id, isFollowed }) => [id, { isFollowed }]));
 }

@@ -41,6 +41,43 @@ export async function promoteDueDeliveries({ sql }: Database, limit: number): Pr
   return promoted.count;
 }
 
+/**
+ * Lets the first of what waits for an endpoint of each job go, if it is `behind`. To be called after the commit of whatever
+ * put a delivery behind another, or ended one that others may be behind: whoever commits last sees both, so that none is
+ * left behind by two at once. Answers how many went. Served by `delivery_queue_of_job`.
+ */
+export async function advanceJobs(sql: Connection, jobIds: readonly JobId[]): Promise<number> {
+  const advanced = await sql`
+    WITH first AS MATERIALIZED (
+      SELECT first.account_id, first.delivery_id
+      FROM unnest(${[...new Set(jobIds)]}::text[]) AS job (id)
+      CROSS JOIN LATERAL (
+        SELECT DISTINCT ON (endpoint_id) account_id, delivery_id, state FROM ringback.delivery_queue
+        WHERE job_id = job.id ORDER BY endpoint_id, position) AS first
+      WHERE first.state = 'behind'
+    )
+    UPDATE ringback.delivery_queue AS item SET state = 'ready' FROM first
+    WHERE item.account_id = first.account_id AND item.delivery_id = first.delivery_id AND item.state = 'behind'
+      AND first.delivery_id LIKE 'dlv\\_%' -- FEW_ROWS: see database.ts`;
+  return advanced.count;
+}
+
+/** Lets go what `advanceJobs` should have: its process died first. Served by `delivery_queue_behind`. */
+export async function advanceStranded({ sql }: Database, limit: number): Promise<number> {
+  const advanced = await sql`
+    WITH stranded AS MATERIALIZED (
+      SELECT account_id, delivery_id FROM ringback.delivery_queue AS item
+      WHERE state = 'behind' AND NOT EXISTS (
+        SELECT FROM ringback.delivery_queue AS earlier
+        WHERE earlier.job_id = item.job_id AND earlier.endpoint_id = item.endpoint_id AND earlier.position < item.position)
+      LIMIT ${limit}
+      FOR UPDATE SKIP LOCKED
+    )
+    UPDATE ringback.delivery_queue AS item SET state = 'ready' FROM stranded
+    WHERE item.account_id = stranded.account_id AND item.delivery_id = stranded.delivery_id AND item.state = 'behind'`;
+  return advanced.count;
+}
+
 /** An attempt that nobody speaks for any more. */
 export interface LapsedAttempt extends AttemptRef {
   readonly eventId: EventId;

@@ -2,6 +2,8 @@ import type { AccountId, DeliveryId, EndpointId, EventId, JobId, RunId } from '#
 import type { EndedRunStatus, FinalJobEventType, FinalJobStatus, JobError, JobProgress } from '#domain/job.ts';
 import { toCleanJson } from '#domain/json.ts';
 import type { Connection } from './database.ts';
+import { fanOut, supersede } from './fan-out.ts';
+import type { EventBody } from './tell-runs.ts';
 
 /** How one run ended, and what becomes of its job: over, or to be run again. Without a run: how a job ended while it waited. */
 export interface RunEnd {
@@ -9,7 +11,7 @@ export interface RunEnd {
   readonly jobId: JobId;
   /** The fence; null when no run is under way, and none may be. */
   readonly runId: RunId | null;
-  /** The event's number, as its body says it. Without a run it is the fence: a run may have come and gone meanwhile. */
+  /** Without a run: the number that its event is to get. It is the fence, for a run may have come and gone meanwhile. */
   readonly sequence?: number;
   /** Null without a run. */
   readonly runStatus: EndedRunStatus | null;
@@ -30,7 +32,7 @@ export interface RunEnd {
   readonly event: {
     readonly id: EventId;
     readonly type: 'job.retrying' | FinalJobEventType;
-    readonly body: string | null;
+    readonly body: EventBody | null;
   };
   readonly delivery: { readonly id: DeliveryId; readonly endpointId: EndpointId } | null;
   /** What the run took, when it ended by itself. Not written with it: for the statistics of its type. */
@@ -46,14 +48,20 @@ export interface StoredResult {
   readonly uploadId?: string;
 }
 
+export interface Ended {
+  /** Somebody is to be told of this or of another one. */
+  readonly isToTell: boolean;
+  /** Events of it were told before: what tells of this one follows them, see `advanceJobs`. */
+  readonly isFollowing: boolean;
+}
+
 /**
- * Ends runs, or jobs that wait: queues, job, run, event and delivery in one statement. Answers the jobs it ended, and whether anybody
- * is to be told of any. The fence
+ * Ends runs, or jobs that wait: queues, job, run, event and deliveries in one statement. Answers the jobs it ended. The fence
  * is the queue's row: a run that is no longer the job's own (its lease ran out, another worker took over) finds none and is
  * not among the answer. Nor is one that was called off and would be run again: whoever ends it looks at it anew. The queue's
  * row is locked before the job's, here as in a claim, so that the two cannot deadlock.
  */
-export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise<ReadonlyMap<JobId, boolean>> {
+export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise<ReadonlyMap<JobId, Ended>> {
   const rows = ends.map(({ outputText, event, delivery, result, ran: _ran, ...end }) => {
     const flat = {
       ...end,
@@ -63,19 +71,20 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
       uploadId: result?.uploadId,
       eventId: event.id,
       eventType: event.type,
-      eventBody: event.body,
+      before: event.body?.[0],
+      after: event.body?.[1],
       deliveryId: delivery?.id,
       endpointId: delivery?.endpointId,
     };
     return `${toCleanJson(flat).slice(0, -1)},"output":${outputText ?? 'null'},"inline":${outputText !== null}}`;
   });
-  const ended = await sql<{ id: JobId; isToTell: boolean }[]>`
+  const ended = await sql<({ id: JobId } & Ended)[]>`
     WITH r AS MATERIALIZED (
       SELECT * FROM json_to_recordset(${`[${rows.join(',')}]`}::text::json) AS r (
         "accountId" text, "jobId" text, "runId" text, sequence int, pool text, "runStatus" text, "runError" json, "jobStatus" text,
         "jobError" json, output json, inline boolean, "resultType" text, "resultBytes" bigint, "resultSha256" text,
         "uploadId" text, progress json, "nextRunAt" timestamptz, "endedAt" timestamptz, "eventId" text, "eventType" text,
-        "eventBody" text, "deliveryId" text, "endpointId" text)
+        before text, after text, "deliveryId" text, "endpointId" text)
       WHERE "jobId" LIKE 'job\\_%' -- FEW_ROWS
     ), removed AS (
       DELETE FROM ringback.run_queue AS item USING r
@@ -114,6 +123,7 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
       FROM (SELECT * FROM removed UNION ALL SELECT * FROM requeued) AS r
       WHERE job.account_id = r."accountId" AND job.id = r."jobId" AND job.status IN ('queued', 'in_progress')
       RETURNING job.account_id, job.id, job.status, job.sequence AS event_sequence, job.run_count, job.run_started_at, job.worker_id,
+        job.is_told, job.progress_told_at,
         r.*
     ), run AS (
       INSERT INTO ringback.job_runs (account_id, id, job_id, number, status, worker_id, error, started_at, finished_at)
@@ -121,39 +131,14 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
       FROM ended WHERE "runId" IS NOT NULL
     ), event AS (
       INSERT INTO ringback.events (account_id, id, type, job_id, sequence, body, created_at)
-      SELECT account_id, "eventId", "eventType", id, event_sequence, convert_to("eventBody", 'UTF8'), "endedAt" FROM ended
-    ), told AS (
-      SELECT account_id, id, "eventId", "eventType", "endedAt", "deliveryId", "endpointId" FROM ended
-      WHERE status <> 'in_progress'
-    ), target AS (
-      -- The one that the job named, and those of its account that want to hear of such events: each once.
-      SELECT told.*, "deliveryId" AS delivery_id, endpoint.id AS endpoint_id, endpoint.status AS endpoint_status,
-        endpoint.deleted_at
-      FROM told CROSS JOIN LATERAL (
-        SELECT * FROM ringback.endpoints WHERE account_id = told.account_id AND id = "endpointId" LIMIT 1) AS endpoint
-      UNION ALL
-      SELECT told.*, 'dlv_' || substr("eventId", 5, 22)
-          || lpad(to_hex(row_number() OVER (PARTITION BY "eventId" ORDER BY endpoint.id)), 4, '0'),
-        endpoint.id, endpoint.status, endpoint.deleted_at
-      FROM told JOIN ringback.endpoints AS endpoint
-        ON endpoint.account_id || '' = told.account_id AND event_types <> '{}' AND endpoint.deleted_at IS NULL
-        AND event_types && ARRAY['*', 'job.*', "eventType"] AND endpoint.id IS DISTINCT FROM "endpointId"
-    ), delivery AS (
-      INSERT INTO ringback.deliveries (
-        account_id, id, event_id, event_type, job_id, endpoint_id, status, attempt_count, next_attempt_at,
-        created_at, updated_at, finished_at)
-      SELECT account_id, delivery_id, "eventId", "eventType", id, endpoint_id,
-        CASE WHEN deleted_at IS NOT NULL THEN 'discarded' WHEN endpoint_status = 'disabled' THEN 'held' ELSE 'pending' END,
-        0, CASE WHEN deleted_at IS NULL AND endpoint_status <> 'disabled' THEN "endedAt" END,
-        "endedAt", "endedAt", CASE WHEN deleted_at IS NOT NULL THEN "endedAt" END
-      FROM target
-      RETURNING account_id, id, endpoint_id, event_id, created_at, status, position
-    ), due AS (
-      INSERT INTO ringback.delivery_queue (
-        account_id, delivery_id, endpoint_id, event_id, event_created_at, position, state, due_at)
-      SELECT account_id, id, endpoint_id, event_id, created_at, position, 'ready', created_at
-      FROM delivery WHERE status = 'pending'
-    )
-    SELECT id, EXISTS (SELECT FROM delivery WHERE status = 'pending') AS "isToTell" FROM ended`;
-  return new Map(ended.map(({ id, isToTell }) => [id, isToTell]));
+      SELECT account_id, "eventId", "eventType", id, event_sequence, convert_to(before || event_sequence || after, 'UTF8'),
+        "endedAt"
+      FROM ended
+    ), told AS MATERIALIZED (
+      SELECT account_id, id AS job_id, "eventId" AS event_id, "eventType" AS event_type, "endedAt" AS told_at,
+        "deliveryId" AS delivery_id, "endpointId" AS endpoint_id, is_told, progress_told_at IS NOT NULL AS supersedes
+      FROM ended WHERE status <> 'in_progress'
+    ), ${fanOut(sql)}, ${supersede(sql)}
+    SELECT id, is_told AS "isFollowing", EXISTS (SELECT FROM target WHERE is_due) AS "isToTell" FROM ended`;
+  return new Map(ended.map(({ id, ...end }) => [id, end]));
 }

@@ -1,8 +1,9 @@
 import type { EndpointEventType } from '#domain/endpoint-event.ts';
 import type { DisabledReason } from '#domain/endpoint-policy.ts';
-import type { AccountId, EndpointId, EventId } from '#domain/ids.ts';
+import type { AccountId, EndpointId, EventId, JobId } from '#domain/ids.ts';
 import type { Connection } from './database.ts';
 import type { EndpointRef } from './endpoint-health.ts';
+import { fanOut } from './fan-out.ts';
 
 /** A fact about an endpoint, for those of its account that want to hear of such. */
 export interface NewEndpointEvent {
@@ -26,25 +27,12 @@ export async function insertEndpointEvents(sql: Connection, events: readonly New
     ), event AS (
       INSERT INTO ringback.events (account_id, id, type, body, created_at)
       SELECT "accountId", id, type, convert_to(body, 'UTF8'), "createdAt" FROM given
-    ), delivery AS (
-      INSERT INTO ringback.deliveries (
-        account_id, id, event_id, event_type, endpoint_id, status, attempt_count, next_attempt_at, created_at, updated_at)
-      SELECT given."accountId", 'dlv_' || substr(given.id, 5, 22)
-          || lpad(to_hex(row_number() OVER (PARTITION BY given.id ORDER BY endpoint.id)), 4, '0'),
-        given.id, given.type, endpoint.id, CASE WHEN endpoint.status = 'disabled' THEN 'held' ELSE 'pending' END, 0,
-        CASE WHEN endpoint.status <> 'disabled' THEN "createdAt" END, "createdAt", "createdAt"
-      FROM given JOIN ringback.endpoints AS endpoint
-        ON endpoint.account_id || '' = given."accountId" AND event_types <> '{}' AND endpoint.deleted_at IS NULL
-        AND event_types && ARRAY['*', split_part(given.type, '.', 1) || '.*', given.type]
-        AND endpoint.id <> given."endpointId"
-      RETURNING account_id, id, endpoint_id, event_id, created_at, status, position
-    ), due AS (
-      INSERT INTO ringback.delivery_queue (
-        account_id, delivery_id, endpoint_id, event_id, event_created_at, position, state, due_at)
-      SELECT account_id, id, endpoint_id, event_id, created_at, position, 'ready', created_at
-      FROM delivery WHERE status = 'pending'
-    )
-    SELECT EXISTS (SELECT FROM delivery WHERE status = 'pending') AS due`;
+    ), told AS MATERIALIZED (
+      SELECT "accountId" AS account_id, NULL::text AS job_id, id AS event_id, type AS event_type, "createdAt" AS told_at,
+        NULL::text AS delivery_id, "endpointId" AS endpoint_id, false AS is_told
+      FROM given
+    ), ${fanOut(sql)}
+    SELECT EXISTS (SELECT FROM target WHERE is_due) AS due`;
   return told.due;
 }
 
@@ -63,14 +51,14 @@ export async function disableEndpoint(
 
 /**
  * Takes what is due to an endpoint that takes nothing any more out of the queue: held while it is disabled, discarded when it
- * is deleted. Answers how many; what is under way is left to whoever sends it.
+ * is deleted. Answers how many, and the jobs of which more may follow; what is under way is left to whoever sends it.
  */
 export async function closeLane(
   sql: Connection,
   { accountId, endpointId }: EndpointRef,
   { limit, now }: { limit: number; now: Date },
-): Promise<number> {
-  const closed = await sql`
+): Promise<{ closed: number; following: JobId[] }> {
+  const closed = await sql<{ jobId: JobId | null }[]>`
     WITH endpoint AS (
       SELECT deleted_at IS NOT NULL AS is_gone FROM ringback.endpoints
       WHERE account_id = ${accountId} AND id = ${endpointId} AND (deleted_at IS NOT NULL OR status = 'disabled')
@@ -82,13 +70,14 @@ export async function closeLane(
     ), removed AS (
       DELETE FROM ringback.delivery_queue AS item USING due
       WHERE item.account_id = due.account_id AND item.delivery_id = due.delivery_id
-      RETURNING due.*
+      RETURNING due.*, item.job_id
     )
     UPDATE ringback.deliveries AS delivery SET
       status = CASE WHEN is_gone THEN 'discarded' ELSE 'held' END,
       next_attempt_at = NULL,
       updated_at = ${now},
       finished_at = CASE WHEN is_gone THEN ${now}::timestamptz END
-    FROM removed WHERE delivery.account_id = removed.account_id AND delivery.id = removed.delivery_id`;
-  return closed.count;
+    FROM removed WHERE delivery.account_id = removed.account_id AND delivery.id = removed.delivery_id
+    RETURNING removed.job_id AS "jobId"`;
+  return { closed: closed.count, following: closed.flatMap(({ jobId }) => jobId ?? []) };
 }

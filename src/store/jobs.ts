@@ -1,8 +1,9 @@
-import type { AccountId, EndpointId, EventId, JobId, RunId, ScheduleId } from '#domain/ids.ts';
+import type { AccountId, DeliveryId, EndpointId, EventId, JobId, RunId, ScheduleId } from '#domain/ids.ts';
 import type { CallbackEventType, JobProgress } from '#domain/job.ts';
 import { toCleanJson } from '#domain/json.ts';
 import type { RetryPolicy } from '#domain/retry.ts';
 import type { Connection } from './database.ts';
+import { fanOut, isSubscribed } from './fan-out.ts';
 import type { jobs } from './schema/jobs.ts';
 
 /** A job as its row has it, without the input: clients have that already, and it may be large. */
@@ -33,6 +34,13 @@ export interface NewJob {
   readonly idempotency: NewIdempotencyKey | null;
 }
 
+/** A job with what tells of its submission. */
+export interface StorableJob extends NewJob {
+  /** The callback's body as JSON, should somebody want to hear of it; and the delivery to where the job itself says. */
+  readonly queuedBody: string;
+  readonly queuedDeliveryId: DeliveryId | null;
+}
+
 /** An `Idempotency-Key` with the answer that a second submission under it gets. */
 export interface NewIdempotencyKey {
   readonly key: string;
@@ -45,25 +53,30 @@ export interface NewIdempotencyKey {
 }
 
 /**
- * Inserts jobs, each with its first event and its place in the queue. Answers those it inserted: one whose idempotency
- * key is taken is left out, and nothing of it is written. Two under one key at once: the second waits at the primary
+ * Inserts jobs, each with its first event and its place in the queue. Answers those it inserted, and whether anybody is to
+ * be told of any: one whose idempotency key is taken is left out, and nothing of it is written. Two under one key at once: the second waits at the primary
  * key's index for the first to commit. Here as below, rows travel as one JSON text a statement, whatever their number:
  * one parameter, one prepared statement. The cast goes through text because postgres.js would quote a parameter of type
  * json a second time.
  */
-export async function insertJobs(sql: Connection, jobs: readonly NewJob[]): Promise<ReadonlySet<JobId>> {
+export async function insertJobs(
+  sql: Connection,
+  jobs: readonly StorableJob[],
+): Promise<{ readonly ids: ReadonlySet<JobId>; readonly isToTell: boolean }> {
   // Inputs are JSON text already: spliced in as they are, they keep their numbers and key order.
-  const rows = jobs.map(({ inputText, idempotency, ...job }) => {
+  const rows = jobs.map(({ inputText, queuedBody, idempotency, ...job }) => {
     const flat = { ...job, idempotencyKey: idempotency?.key, ...idempotency, keyExpiresAt: idempotency?.expiresAt };
-    return `${JSON.stringify({ ...flat, expiresAt: job.expiresAt }).slice(0, -1)},"input":${inputText}}`;
+    const columns = JSON.stringify({ ...flat, expiresAt: job.expiresAt }).slice(0, -1);
+    return `${columns},"queuedBody":${queuedBody},"input":${inputText}}`;
   });
-  const inserted = await sql<{ id: JobId }[]>`
+  const inserted = await sql<{ id: JobId; isToTell: boolean }[]>`
     WITH given AS MATERIALIZED (
       SELECT * FROM json_to_recordset(${`[${rows.join(',')}]`}::text::json) AS given (
         "accountId" text, id text, "eventId" text, type text, pool text, input json, metadata jsonb, priority smallint,
         "timeoutMs" int, "runTimeoutMs" int, retry json, "runAt" timestamptz, "expiresAt" timestamptz, "scheduleId" text,
         "scheduledFor" timestamptz, "callbackEndpointId" text, "callbackUrl" text, "callbackEvents" text[],
-        "createdAt" timestamptz, "idempotencyKey" text, fingerprint text, response text, "responseKeyId" text, "keyExpiresAt" timestamptz)
+        "createdAt" timestamptz, "idempotencyKey" text, fingerprint text, response text, "responseKeyId" text, "keyExpiresAt" timestamptz,
+        "queuedBody" json, "queuedDeliveryId" text)
     ), key AS (
       INSERT INTO ringback.idempotency_keys (
         account_id, key, fingerprint, job_id, response, response_key_id, created_at, expires_at)
@@ -78,15 +91,19 @@ export async function insertJobs(sql: Connection, jobs: readonly NewJob[]): Prom
       RETURNING job_id
     ), job AS MATERIALIZED (
       SELECT * FROM given WHERE "idempotencyKey" IS NULL OR id IN (SELECT job_id FROM key)
-    ), inserted AS (
+    ), told AS (
+      SELECT "accountId" AS account_id, id AS job_id, "eventId" AS event_id, 'job.queued' AS event_type, "createdAt" AS told_at,
+        "queuedDeliveryId" AS delivery_id, "callbackEndpointId" AS endpoint_id, false AS is_told
+      FROM job
+    ), ${fanOut(sql)}, inserted AS (
       INSERT INTO ringback.jobs (
         account_id, id, type, status, input, metadata, priority, timeout_ms, retry, run_at, expires_at, schedule_id,
         scheduled_for, callback_endpoint_id, callback_url, callback_events, run_count, failure_count, sequence,
-        created_at, updated_at)
+        is_told, created_at, updated_at)
       SELECT
         "accountId", id, type, 'queued', coalesce(input, 'null'), metadata, priority, "timeoutMs", retry, "runAt",
         "expiresAt", "scheduleId", "scheduledFor", "callbackEndpointId", "callbackUrl", "callbackEvents", 0, 0, 1,
-        "createdAt", "createdAt"
+        EXISTS (SELECT FROM target WHERE target.job_id = job.id), "createdAt", "createdAt"
       FROM job
     ), queued AS (
       INSERT INTO ringback.run_queue (
@@ -95,22 +112,37 @@ export async function insertJobs(sql: Connection, jobs: readonly NewJob[]): Prom
         "runTimeoutMs", "scheduleId", coalesce("runAt", "createdAt"), "expiresAt"
       FROM job
     ), event AS (
-      INSERT INTO ringback.events (account_id, id, type, job_id, sequence, created_at)
-      SELECT "accountId", "eventId", 'job.queued', id, 1, "createdAt" FROM job
+      INSERT INTO ringback.events (account_id, id, type, job_id, sequence, body, created_at)
+      SELECT "accountId", "eventId", 'job.queued', id, 1,
+        CASE WHEN EXISTS (SELECT FROM target WHERE target.job_id = job.id) THEN convert_to("queuedBody"::text, 'UTF8') END,
+        "createdAt"
+      FROM job
     )
-    SELECT id FROM job`;
-  return new Set(inserted.map(({ id }) => id));
+    SELECT id, EXISTS (SELECT FROM target WHERE is_due) AS "isToTell" FROM job`;
+  return { ids: new Set(inserted.map(({ id }) => id)), isToTell: inserted[0]?.isToTell === true };
 }
 
-/** Shows progress, unless the run is no longer the job's own. Not worth a group: a handler's calls are throttled. */
+export interface ShownProgress {
+  /** When it may be told, in milliseconds from now; null when nobody wants to hear of it. */
+  readonly tellInMs: number | null;
+}
+
+/**
+ * Shows progress; undefined when the run is no longer the job's own, and nothing is. Not worth a group: a handler's calls
+ * are throttled.
+ */
 export async function setProgress(
   sql: Connection,
   run: { accountId: AccountId; jobId: JobId; runId: RunId },
   progress: JobProgress,
-  now: Date,
-): Promise<boolean> {
-  const updated = await sql`
-    UPDATE ringback.jobs SET progress = ${toCleanJson(progress)}::text::json, updated_at = ${now}
-    WHERE account_id = ${run.accountId} AND id = ${run.jobId} AND run_id = ${run.runId}`;
-  return updated.count === 1;
+  { now, tellEveryMs }: { now: Date; tellEveryMs: number },
+): Promise<ShownProgress | undefined> {
+  const [shown] = await sql<ShownProgress[]>`
+    UPDATE ringback.jobs AS job SET progress = ${toCleanJson(progress)}::text::json, updated_at = ${now}
+    WHERE account_id = ${run.accountId} AND id = ${run.jobId} AND run_id = ${run.runId}
+    RETURNING CASE WHEN coalesce('job.progress' = ANY (callback_events), false) OR EXISTS (
+        SELECT FROM ringback.endpoints AS endpoint WHERE ${isSubscribed(sql, sql`job.account_id`, sql`'job.progress'`)})
+      THEN greatest(0, coalesce(ceil(extract(epoch FROM progress_told_at - now()) * 1000 + ${tellEveryMs}), 0))::int
+      END AS "tellInMs"`;
+  return shown;
 }

@@ -1,19 +1,29 @@
 import type { DeliveryStatus } from '#domain/delivery.ts';
-import type { AccountId, DeliveryId, EndpointId, EventId } from '#domain/ids.ts';
+import type { AccountId, DeliveryId, EndpointId, EventId, JobId } from '#domain/ids.ts';
 import type { Connection, Database } from './database.ts';
+
+export interface Requeued {
+  readonly queued: number;
+  /** The jobs whose deliveries are to be let go. */
+  readonly following: readonly JobId[];
+}
+
+const stateInOrder = (sql: Connection) =>
+  sql`CASE WHEN ordering = 'job' AND job_id IS NOT NULL THEN 'behind' ELSE 'ready' END`;
 
 /**
  * Queues deliveries once more, whatever became of them, each with a fresh schedule or for one attempt: those that are not
- * queued, whose event is still kept, and whose endpoint is there and takes something. Answers how many. Attempts made before stay on record and count on.
+ * queued, whose event is still kept, and whose endpoint is there and takes something. Attempts made before stay on record and
+ * count on. What must keep the order of its job is `behind`: see `advanceJobs`.
  */
 export async function requeueDeliveries(
   sql: Connection,
   accountId: AccountId,
   { ids, retry, now }: { ids: readonly DeliveryId[]; retry: boolean; now: Date },
-): Promise<number> {
-  const queued = await sql`
+): Promise<Requeued> {
+  const queued = await sql<{ jobId: JobId | null }[]>`
     WITH known AS MATERIALIZED (
-      SELECT delivery.account_id, delivery.id, event.created_at AS event_created_at
+      SELECT delivery.account_id, delivery.id, event.created_at AS event_created_at, endpoint.ordering
       FROM unnest(${[...ids]}::text[]) AS given (id)
       CROSS JOIN LATERAL (
         SELECT * FROM ringback.deliveries AS delivery
@@ -22,7 +32,7 @@ export async function requeueDeliveries(
         SELECT created_at FROM ringback.events AS event
         WHERE event.account_id = delivery.account_id AND event.id = delivery.event_id LIMIT 1) AS event
       CROSS JOIN LATERAL (
-        SELECT FROM ringback.endpoints AS endpoint
+        SELECT ordering FROM ringback.endpoints AS endpoint
         WHERE endpoint.account_id = delivery.account_id AND endpoint.id = delivery.endpoint_id
           AND endpoint.deleted_at IS NULL AND endpoint.status <> 'disabled' LIMIT 1) AS endpoint
     ), delivery AS (
@@ -35,12 +45,14 @@ export async function requeueDeliveries(
       FROM known
       WHERE delivery.account_id = known.account_id AND delivery.id = known.id AND delivery.status <> 'pending'
         AND known.id LIKE 'dlv\\_%' -- FEW_ROWS: see database.ts
-      RETURNING delivery.*, known.event_created_at
+      RETURNING delivery.*, known.event_created_at, known.ordering
     )
     INSERT INTO ringback.delivery_queue (
-      account_id, delivery_id, endpoint_id, event_id, event_created_at, position, trigger, state, due_at)
-    SELECT account_id, id, endpoint_id, event_id, event_created_at, position, 'manual', 'ready', ${now} FROM delivery`;
-  return queued.count;
+      account_id, delivery_id, endpoint_id, event_id, event_created_at, job_id, position, trigger, state, due_at)
+    SELECT account_id, id, endpoint_id, event_id, event_created_at, job_id, position, 'manual', ${stateInOrder(sql)}, ${now}
+    FROM delivery
+    RETURNING job_id AS "jobId"`;
+  return { queued: queued.count, following: queued.flatMap(({ jobId }) => jobId ?? []) };
 }
 
 export interface UnsentPage {
@@ -103,10 +115,11 @@ export async function copyDelivery(
       RETURNING *
     )
     INSERT INTO ringback.delivery_queue (
-      account_id, delivery_id, endpoint_id, event_id, event_created_at, position, trigger, state, due_at)
-    SELECT delivery.account_id, delivery.id, delivery.endpoint_id, delivery.event_id, ${eventCreatedAt}, position, 'manual',
-      'ready', ${now}
-    FROM delivery`;
+      account_id, delivery_id, endpoint_id, event_id, event_created_at, job_id, position, trigger, state, due_at)
+    SELECT delivery.account_id, delivery.id, delivery.endpoint_id, delivery.event_id, ${eventCreatedAt}, job_id, position,
+      'manual', ${stateInOrder(sql)}, ${now}
+    FROM delivery JOIN ringback.endpoints AS endpoint
+      ON endpoint.account_id = delivery.account_id AND endpoint.id = delivery.endpoint_id`;
   if (inserted.count === 1) return id;
   const [there] = await sql<[{ id: DeliveryId }]>`
     SELECT there.id FROM ringback.deliveries AS given

@@ -12,8 +12,9 @@ import type { Database, Transaction } from '#store/database.ts';
 import { type ClaimedDelivery, claimDeliveries } from '#store/claim-deliveries.ts';
 import type { Settlement } from '#store/deliveries.ts';
 import { ensureEndpoint } from '#store/endpoints.ts';
-import { insertJobs, type NewJob } from '#store/jobs.ts';
+import { insertJobs, type StorableJob } from '#store/jobs.ts';
 import { endRuns, type RunEnd } from '#store/end-runs.ts';
+import type { EventBody } from '#store/tell-runs.ts';
 import { promoteDue } from '#store/run-queue.ts';
 
 /** Starting states, made by the functions that make them in production. */
@@ -80,7 +81,7 @@ export async function makeEndpoint(
  * A job that has yet to be inserted; without a callback unless `to` says where. It waits in a pool of its own, so that a
  * test can claim this one and no other.
  */
-export function newJob(accountId: AccountId, changes: Partial<NewJob> = {}, to?: MadeEndpoint): NewJob {
+export function newJob(accountId: AccountId, changes: Partial<StorableJob> = {}, to?: MadeEndpoint): StorableJob {
   const createdAt = changes.createdAt ?? new Date();
   const id = newId('job', createdAt.getTime());
   return {
@@ -104,6 +105,8 @@ export function newJob(accountId: AccountId, changes: Partial<NewJob> = {}, to?:
     callbackEvents: to === undefined ? null : FINAL_JOB_EVENT_TYPES,
     createdAt,
     idempotency: null,
+    queuedBody: `{"type":"job.queued","timestamp":"${createdAt.toISOString()}","sequence":1,"data":{"job":{"id":"${id}"}}}`,
+    queuedDeliveryId: null,
     ...changes,
   };
 }
@@ -112,9 +115,9 @@ export function newJob(accountId: AccountId, changes: Partial<NewJob> = {}, to?:
 export async function insertJob(
   db: Database,
   accountId: AccountId,
-  changes: Partial<NewJob> = {},
+  changes: Partial<StorableJob> = {},
   to?: MadeEndpoint,
-): Promise<NewJob> {
+): Promise<StorableJob> {
   const job = newJob(accountId, changes, to);
   await insertJobs(db.sql, [job]);
   return job;
@@ -186,7 +189,7 @@ export function runEnd(
 /** A job whose run is under way, with an endpoint that is to be told of its end. */
 export async function makeRunning(
   db: Database,
-  changes: Partial<NewJob> = {},
+  changes: Partial<StorableJob> = {},
 ): Promise<{ accountId: AccountId; endpoint: MadeEndpoint; job: ClaimedJob }> {
   const accountId = changes.accountId ?? (await makeAccount(db)).accountId;
   const endpoint = await makeEndpoint(db, accountId);
@@ -204,13 +207,16 @@ export function waitingEnd(job: { accountId: AccountId; id: JobId }, jobStatus: 
   );
 }
 
+/** What a callback says, short. */
+export const bodyOf = (type: string): EventBody => [`{"type":"${type}","sequence":`, '}'];
+
 /** The last event of a job and, with an endpoint, the delivery of it. */
 export function finalEvent(
   type: FinalJobEventType,
   to?: MadeEndpoint,
   at = new Date(),
 ): Pick<RunEnd, 'event' | 'delivery'> {
-  const event = { id: newId('evt', at.getTime()), type, body: to === undefined ? null : `{"type":"${type}"}` };
+  const event = { id: newId('evt', at.getTime()), type, body: to === undefined ? null : bodyOf(type) };
   return { event, delivery: to === undefined ? null : { id: newId('dlv', at.getTime()), endpointId: to.id } };
 }
 
@@ -231,7 +237,7 @@ export async function makeDelivery(db: Database, accountId: AccountId, to: MadeE
     eventType: 'job.succeeded',
     jobId: job.id,
     endpointId: to.id,
-    body: Buffer.from(event.body!),
+    body: Buffer.from(event.body!.join('3')),
   };
 }
 

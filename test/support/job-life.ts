@@ -2,7 +2,7 @@ import { expect } from 'vitest';
 import { z } from 'zod';
 import type { AccountId, JobId } from '#domain/ids.ts';
 import { findJob, listRuns } from '#store/job-reads.ts';
-import type { JobRecord, NewJob } from '#store/jobs.ts';
+import type { JobRecord, StorableJob } from '#store/jobs.ts';
 import { type AnyJobDefinition, defineJob, type JobContext } from '../../src/jobs/type/define.ts';
 import { SHARED_POOLS } from '../../src/jobs/type/job-types.ts';
 import type { TestDatabase } from './database.ts';
@@ -27,7 +27,7 @@ export interface SubmittedJob {
 /** Stores and queues a job of the type `test.job` for the runners that share the event loop, as a submission does. */
 export async function submitJob(
   { db }: TestDatabase,
-  { withCallback = false, ...changes }: Partial<NewJob> & { readonly withCallback?: boolean } = {},
+  { withCallback = false, ...changes }: Partial<StorableJob> & { readonly withCallback?: boolean } = {},
 ): Promise<SubmittedJob> {
   const accountId = changes.accountId ?? (await makeAccount(db)).accountId;
   const endpoint = withCallback ? await makeEndpoint(db, accountId) : undefined;

@@ -35,7 +35,9 @@ export function makeSchedules(
     targets,
     keys: SECRET_KEYS,
     admission: { admit: () => Promise.resolve(undefined) },
+    publicUrl: 'https://ringback.test',
     announceRuns: () => undefined,
+    announceDeliveries: () => undefined,
     eventsWritten: () => undefined,
     ...changes,
   });
@@ -62,7 +64,8 @@ export function makeKeeper(
   const woken: string[] = [];
   const types = new JobTypes(jobs);
   const announceRuns = (pool: string) => void woken.push(pool);
-  const deps = { db, types, log, announceRuns, eventsWritten: () => undefined, ...changes };
+  const nobody = { announceDeliveries: () => undefined, eventsWritten: () => undefined };
+  const deps = { db, types, log, publicUrl: 'https://ringback.test', announceRuns, ...nobody, ...changes };
   return { fire: (now) => fireSchedules(deps, now), lines, woken };
 }
 

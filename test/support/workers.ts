@@ -1,10 +1,11 @@
 import { onTestFinished } from 'vitest';
 import { parseCidr } from '#domain/address.ts';
 import type { EgressPolicy } from '#domain/callback-url.ts';
-import { newId } from '#domain/ids.ts';
+import { type JobId, newId } from '#domain/ids.ts';
 import { createGuard } from '#egress/guard.ts';
 import { createSender } from '#egress/send.ts';
 import { DueWork } from '#queue/due-work.ts';
+import { advanceJobs } from '#store/delivery-queue.ts';
 import { promoteDeliveries } from '../../src/callbacks/rescue.ts';
 import { Courier, type CourierDeps } from '../../src/callbacks/courier.ts';
 import { CallbackTargets } from '../../src/jobs/submit/callback-targets.ts';
@@ -16,6 +17,7 @@ import { failed } from '../../src/jobs/run/handler.ts';
 import { JobTypes } from '../../src/jobs/type/job-types.ts';
 import type { RescueDeps } from '../../src/jobs/run/rescue.ts';
 import { ResultKeeper } from '../../src/jobs/run/result-keeper.ts';
+import { RunTeller, type RunTellerDeps } from '../../src/jobs/run/run-teller.ts';
 import { Runner, type RunnerDeps } from '../../src/jobs/run/runner.ts';
 import { Submitter, type SubmitterDeps } from '../../src/jobs/submit/submit.ts';
 import { dispatchWork } from '../../src/jobs/run/work.ts';
@@ -52,7 +54,29 @@ interface Parts {
 export function makeEndings({ database }: Parts, listeners: Partial<EndingListeners> = {}): Endings {
   const nobody = () => undefined;
   const all = { announceDeliveries: nobody, announceRuns: nobody, dueAt: nobody, jobsChanged: nobody, ...listeners };
-  return new Endings({ db: database.db, listeners: all });
+  return new Endings({ db: database.db, listeners: { advanceJobs: advancing(database, all), ...all } });
+}
+
+/** Lets go what follows in the order of a job, as a service does. */
+export function advancing(
+  { db }: Pick<TestDatabase, 'db'>,
+  { announceDeliveries }: { readonly announceDeliveries: () => void },
+): (jobIds: readonly JobId[]) => void {
+  return (jobIds) => void advanceJobs(db.sql, jobIds).then(announceDeliveries);
+}
+
+/** Who tells of runs, at once; nobody listens unless told so. */
+export function makeTeller({ database }: Parts, changes: Partial<RunTellerDeps> = {}): RunTeller {
+  const nobody = () => undefined;
+  const deps = { db: database.db, publicUrl: PUBLIC_URL, progressEveryMs: 0, announceDeliveries: nobody, ...changes };
+  return new RunTeller({
+    advanceJobs: advancing(database, deps),
+    jobsChanged: nobody,
+    onError: (error) => {
+      throw error;
+    },
+    ...deps,
+  });
 }
 
 /** Work of types that the tests' own runner has nobody for. */
@@ -84,6 +108,7 @@ export function startRunner(
     types: new JobTypes(jobs),
     endings: makeEndings({ database }, listeners),
     results: new ResultKeeper(db, RESULT_LIMITS),
+    teller: makeTeller({ database }, listeners),
     log,
     publicUrl: PUBLIC_URL,
     cancelGraceMs: 1000,
@@ -120,6 +145,7 @@ export function startCourier(
     db: database.db,
     dueAt: (at) => dueDeliveries.at(at),
     announceDeliveries: () => worker.loop.wake(),
+    advanceJobs: advancing(database, { announceDeliveries: () => worker.loop.wake() }),
     eventsWritten: () => undefined,
     endpointConcurrency: 10,
     sender,
@@ -156,6 +182,7 @@ export function makeSubmitter(
     keys: SECRET_KEYS,
     publicUrl: PUBLIC_URL,
     announceRuns: () => undefined,
+    announceDeliveries: () => undefined,
     dueAt: () => undefined,
     eventsWritten: () => undefined,
     ...changes,

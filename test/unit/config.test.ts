@@ -60,6 +60,7 @@ test.each([
   ['RINGBACK_RECORD_RETENTION_DAYS', ['0', '36501', '1y'], 'should be a whole number from 1 to 36500'],
   ['RINGBACK_COURIER_CONCURRENCY', ['0', '10001'], 'should be a whole number from 1 to 10000'],
   ['RINGBACK_ENDPOINT_CONCURRENCY', ['0', '10001'], 'should be a whole number from 1 to 10000'],
+  ['RINGBACK_PROGRESS_EVERY_MS', ['-1', '3600001'], 'should be a whole number from 0 to 3600000'],
   ['RINGBACK_MAX_BODY_BYTES', ['1023', '104857601', '1MB'], 'should be a whole number from 1024 to 104857600'],
   ['RINGBACK_DATABASE_CONNECTIONS', ['1', '201'], 'should be a whole number from 2 to 200'],
   ['RINGBACK_SHUTDOWN_TIMEOUT_MS', ['-1', '600001'], 'should be a whole number from 0 to 600000'],

@@ -130,6 +130,8 @@ export class RemoteWorkers {
     const keeps = ({ cancelRequestedAt }: ClaimedJob) => !gone.aborted && cancelRequestedAt === null;
     const handedOut = jobs.filter(keeps);
     await Promise.all(jobs.filter((job) => !keeps(job)).map((job) => this.#giveBack(job)));
+    const { teller } = this.#deps;
+    await Promise.all(handedOut.map((job) => teller.started(job, AbortSignal.abort())));
     this.#deps.jobsChanged(handedOut.map(refOf));
     const runs = handedOut.map(({ runId }) => runId);
     this.#deps.log.info({ worker_id: worker, claimed: jobs.length, runs }, 'claim');

@@ -2,7 +2,6 @@ import type { EndedRunStatus, JobError, JobLogLevel, JobProgress, JobStatus } fr
 import { type Result, refuse } from '#domain/problem.ts';
 import type { Logger } from '#log.ts';
 import { appendLog, findHeldJob, type HeldJob } from '#store/held-runs.ts';
-import { setProgress } from '#store/jobs.ts';
 import { deleteChunks } from '#store/result-chunks.ts';
 import { type JobRef, renewLeases, type RunRef } from '#store/run-queue.ts';
 import { endRun } from '../run/end-run.ts';
@@ -10,6 +9,7 @@ import type { Endings } from '../run/endings.ts';
 import { checkValue, type HandlerFailure } from '../run/handler.ts';
 import type { JobTypes } from '../type/job-types.ts';
 import type { RunOutcome } from '../run/run-end.ts';
+import type { RunTeller } from '../run/run-teller.ts';
 import { countOfLines, MAX_LINES, toLogLine } from '../run/run-log.ts';
 import { type EndedRun, lookUpEnded, refuseEnded } from './run-record.ts';
 import { type IncomingResult, RunUploads, type RunUploadsDeps } from './run-uploads.ts';
@@ -20,6 +20,7 @@ export interface RunReportsDeps extends RunUploadsDeps {
   readonly log: Logger;
   readonly publicUrl: string;
   readonly jobsChanged: (jobs: readonly JobRef[]) => void;
+  readonly teller: RunTeller;
   readonly announceRuns: (pool: string) => void;
 }
 
@@ -65,9 +66,8 @@ export class RunReports {
   }
 
   async progress(run: RunRef, progress: JobProgress): Promise<Result<undefined>> {
-    const { db, jobsChanged } = this.#deps;
-    if (!(await setProgress(db.sql, run, progress, new Date()))) return refuseEnded(db, run);
-    jobsChanged([run]);
+    const { db, teller } = this.#deps;
+    if (!(await teller.progress(run, progress))) return refuseEnded(db, run);
     return { ok: true, value: undefined };
   }
 
@@ -164,6 +164,8 @@ export class RunReports {
     const { accountId, id: jobId, runId } = held;
     const run = { accountId, jobId, runId };
     const type = types.get(held.type);
+    // The work was done, though it could not be told when it was handed out.
+    if (outcome.kind !== 'released') await this.#deps.teller.started(held, AbortSignal.abort());
     const end = await endRun(held, outcome, this.#deps);
     if (end === undefined) return lookUpEnded(db, run, same);
     // Pieces of an upload that broke off with the process that took it.

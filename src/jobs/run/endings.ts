@@ -1,3 +1,4 @@
+import type { JobId } from '#domain/ids.ts';
 import type { Database } from '#store/database.ts';
 import { FenceRefused, GroupCommit, MEASURED_GROUPS } from '#store/group-commit.ts';
 import { endRuns, type RunEnd } from '#store/end-runs.ts';
@@ -6,6 +7,8 @@ import type { JobRef } from '#store/run-queue.ts';
 /** Who is told, after the commit, of what a run's end brings about. */
 export interface EndingListeners {
   readonly announceDeliveries: () => void;
+  /** What is told of those jobs follows what was told of them before. */
+  readonly advanceJobs: (jobIds: readonly JobId[]) => void;
   readonly announceRuns: (pool: string) => void;
   /** A run will be due at that time (Unix milliseconds). */
   readonly dueAt: (at: number) => void;
@@ -49,7 +52,10 @@ export class Endings {
     // Two ends of one job, told at once from outside: only one can be written, and each must know whether it was. Alone.
     if (new Set(ends.map(({ jobId }) => jobId)).size < ends.length) throw new FenceRefused();
     const ended = await endRuns(this.#db.sql, ends);
-    if ([...ended.values()].includes(true)) this.#listeners.announceDeliveries();
+    const { announceDeliveries, advanceJobs } = this.#listeners;
+    const all = [...ended];
+    if (all.some(([, { isToTell }]) => isToTell)) announceDeliveries();
+    advanceJobs(all.flatMap(([id, { isFollowing }]) => (isFollowing ? id : [])));
     return new Set(endings.filter(({ end }) => !ended.has(end.jobId)));
   }
 }

@@ -3,8 +3,8 @@ import type { FinalJobStatus, JobError, JobProgress } from '#domain/job.ts';
 import { nextRunAt, type RetryPolicy } from '#domain/retry.ts';
 import type { JobRecord } from '#store/jobs.ts';
 import type { RunEnd, StoredResult } from '#store/end-runs.ts';
+import { eventBody, namedDelivery } from './event-body.ts';
 import type { HandlerFailure } from './handler.ts';
-import { viewJob } from '../read/job-view.ts';
 import type { Stopped } from './execute.ts';
 
 /** How a run, or a job that waited, came to an end. */
@@ -110,20 +110,16 @@ function again(job: JobRecord, next: Date | null, context: RunEndContext): RunEn
 }
 
 /**
- * The end of a job: its last event, the bytes that tell of it, rendered once for every attempt and for whoever reads the
- * feed, and the duty to bring them where the job said. Who else of the account wants them, the database knows.
+ * The end of a job: its last event, what tells of it, and the duty to bring that where the job said. Who else of the account
+ * wants it, the database knows.
  */
 function over(job: JobRecord, status: FinalJobStatus, error: JobError | null, context: RunEndContext): RunEnd {
   const { publicUrl, now } = context;
   const type = `job.${status}` as const;
-  const sequence = job.sequence + 1;
   const progress = context.progress ?? job.progress;
-  const ended = { ...job, status, error, progress, sequence, updatedAt: now, finishedAt: now, nextRunAt: null };
-  const body = JSON.stringify({ type, timestamp: now, sequence, data: { job: viewJob(ended, publicUrl) } });
-  const event = { id: newId('evt', now.getTime()), type, body };
-  const { callbackEndpointId: endpointId, callbackEvents } = job;
-  const isTold = endpointId !== null && callbackEvents?.includes(type) === true;
-  const delivery = isTold ? { id: newId('dlv', now.getTime()), endpointId } : null;
+  const ended = { ...job, status, error, progress, updatedAt: now, finishedAt: now, nextRunAt: null };
+  const event = { id: newId('evt', now.getTime()), type, body: eventBody(type, ended, publicUrl, now) };
+  const delivery = namedDelivery(job, type, now);
   return { ...base(job, context), jobStatus: status, jobError: error, event, delivery };
 }
 

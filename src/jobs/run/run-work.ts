@@ -5,7 +5,6 @@ import type { ClaimedJob } from '#store/claim-runs.ts';
 import { persist } from '#store/group-commit.ts';
 import { insertLogLines } from '#store/job-logs.ts';
 import { findJob } from '#store/job-reads.ts';
-import { setProgress } from '#store/jobs.ts';
 import { deleteChunks } from '#store/result-chunks.ts';
 import { deferRun, type JobRef, type RunRef } from '#store/run-queue.ts';
 import { endRun } from './end-run.ts';
@@ -16,6 +15,7 @@ import type { JobType, JobTypes } from '../type/job-types.ts';
 import { ProgressReport } from './progress.ts';
 import type { KeptOutcome, ResultKeeper } from './result-keeper.ts';
 import { RunLog } from './run-log.ts';
+import type { RunTeller } from './run-teller.ts';
 
 /** Does a job type's work, wherever that is done. Must not reject. */
 export type Work = (
@@ -28,6 +28,7 @@ export interface RunWorkDeps {
   readonly types: JobTypes;
   readonly endings: Endings;
   readonly results: ResultKeeper;
+  readonly teller: RunTeller;
   readonly log: Logger;
   readonly publicUrl: string;
   readonly cancelGraceMs: number;
@@ -37,6 +38,7 @@ export interface RunWorkDeps {
 
 /** Works one claimed run off, from its first line to its end on record. */
 export async function workOff(job: ClaimedJob, stops: Stops, deps: RunWorkDeps): Promise<void> {
+  await deps.teller.started(job, stops.shutdown);
   const { outcome: executed, progress } = await executeRun(job, stops, deps);
   // A back end that goes on by itself cannot be told to stop.
   const outcome = executed.kind === 'deferred' && stops.canceled.aborted ? { kind: 'canceled' as const } : executed;
@@ -96,7 +98,7 @@ async function executeRun(job: ClaimedJob, stops: Stops, deps: RunWorkDeps): Pro
   const run = { accountId: job.accountId, jobId: job.id, runId: job.runId };
   const progress = new ProgressReport(job.progress, async (latest) => {
     try {
-      if (await setProgress(db.sql, run, latest, new Date())) deps.jobsChanged([run]);
+      await deps.teller.progress(run, latest);
     } catch (error) {
       log.warn({ err: error }, 'progress');
     }

@@ -4,12 +4,16 @@ import { type Database, isUnavailable, transaction } from '#store/database.ts';
 import { insertJobs, type NewJob } from '#store/jobs.ts';
 import { advanceSchedules, findDueSchedules, lockDueSchedules, type ScheduleRef } from '#store/schedules.ts';
 import { decideFiring, type Fired, withoutJobs } from './decide-firing.ts';
+import { toStorableJob, viewSubmitted } from '../submit/submission.ts';
 import type { JobTypes } from '../type/job-types.ts';
 
 export interface FiringDeps {
   readonly db: Database;
   readonly types: JobTypes;
   readonly log: Logger;
+  readonly publicUrl: string;
+  /** Called after the commit of jobs that somebody is to be told of. */
+  readonly announceDeliveries: () => void;
   /** Called after the commit of jobs that are ready in that pool. */
   readonly announceRuns: (pool: string) => void;
   /** Called after the commit of jobs, for who follows the events of these accounts. */
@@ -55,18 +59,23 @@ interface Batch {
 
 /** Answers how many schedules it has moved on. */
 async function fireBatch(deps: FiringDeps, now: Date, { limit, only, without }: Batch): Promise<number> {
-  const fired = await transaction(deps.db, async (tx) => {
+  const { all: fired, isToTell } = await transaction(deps.db, async (tx) => {
     const due = await lockDueSchedules(tx, { now, limit, only });
-    if (due.length === 0) return [];
+    if (due.length === 0) return { all: [], isToTell: false };
     const decided = await Promise.all(due.map((schedule) => decideFiring(schedule, now, deps)));
     const all = without === undefined ? decided : decided.map((each) => withoutJobs(each, without));
     const [jobs, advances] = [all.flatMap((each) => each.jobs), all.map(({ advance }) => advance)];
-    for (const part of inParts(jobs)) await insertJobs(tx, part);
+    let isToTell = false;
+    for (const part of inParts(jobs)) {
+      const submitted = part.map((job) => toStorableJob(job, viewSubmitted(job, deps.publicUrl)));
+      isToTell = (await insertJobs(tx, submitted)).isToTell || isToTell;
+    }
     await advanceSchedules(tx, advances, now);
-    return all;
+    return { all, isToTell };
   });
   const submitted = fired.flatMap(({ jobs }) => jobs);
   for (const pool of new Set(submitted.map((job) => job.pool))) deps.announceRuns(pool);
+  if (isToTell) deps.announceDeliveries();
   deps.eventsWritten(submitted.map(({ accountId }) => accountId));
   for (const each of fired) logFired(each, now, deps.log);
   return fired.length;

@@ -29,7 +29,7 @@ import {
   type ScheduleChanges,
 } from './schedule-request.ts';
 import { belowJob, toScheduledJob } from './scheduled-job.ts';
-import { recordOf } from '../submit/submission.ts';
+import { recordOf, toStorableJob, viewSubmitted } from '../submit/submission.ts';
 
 export type { ListedSchedule, ScheduleRecord };
 
@@ -46,7 +46,9 @@ export interface SchedulesDeps {
   readonly keys: readonly SecretKey[];
   readonly admission: Pick<Admission, 'admit'>;
   /** Called after the commit of a job that is ready in that pool. */
+  readonly publicUrl: string;
   readonly announceRuns: (pool: string) => void;
+  readonly announceDeliveries: () => void;
   /** Called after the commit of a job, for who follows the events of its account. */
   readonly eventsWritten: (accountIds: readonly AccountId[]) => void;
 }
@@ -114,7 +116,7 @@ export class Schedules {
 
   /** Submits one job now, paused or not, whatever else of it runs. The next time stays. Limited as any submission. */
   async trigger(accountId: AccountId, id: ScheduleId, now: Date): Promise<Result<JobRecord>> {
-    const { db, types, admission, announceRuns, eventsWritten } = this.#deps;
+    const { db, types, admission, publicUrl, announceRuns, announceDeliveries, eventsWritten } = this.#deps;
     const schedule = await this.find(accountId, id);
     if (!schedule.ok) return schedule;
     const made = await toScheduledJob(types, schedule.value, { now, scheduledFor: null });
@@ -122,12 +124,13 @@ export class Schedules {
     const refusal = await admission.admit(accountId);
     if (refusal !== undefined) return refusal;
     const job = made.value;
-    const isThere = await transaction(db, async (tx) => {
-      if (!(await noteTrigger(tx, { accountId, id, jobId: job.id, now }))) return false;
-      await insertJobs(tx, [job]);
-      return true;
+    const stored = await transaction(db, async (tx) => {
+      if (!(await noteTrigger(tx, { accountId, id, jobId: job.id, now }))) return undefined;
+      const { isToTell } = await insertJobs(tx, [toStorableJob(job, viewSubmitted(job, publicUrl))]);
+      return { isToTell };
     });
-    if (!isThere) return notFound(id);
+    if (stored === undefined) return notFound(id);
+    if (stored.isToTell) announceDeliveries();
     announceRuns(job.pool);
     eventsWritten([accountId]);
     return { ok: true, value: recordOf(job) };

@@ -3,8 +3,10 @@ import { FINAL_JOB_EVENT_TYPES } from '#domain/job.ts';
 import { toStorableJson } from '#domain/json.ts';
 import { type Fault, type Refusal, type Result, refuse } from '#domain/problem.ts';
 import type { RetryPolicy } from '#domain/retry.ts';
-import type { JobRecord, NewJob } from '#store/jobs.ts';
+import type { JobRecord, NewJob, StorableJob } from '#store/jobs.ts';
 import type { CallbackRequest } from './callback-targets.ts';
+import { viewJob } from '../read/job-view.ts';
+import { eventBodyOf, namedDelivery } from '../run/event-body.ts';
 import type { JobType, JobTypes } from '../type/job-types.ts';
 import { validate } from '../type/validate.ts';
 
@@ -107,6 +109,21 @@ function wrongTimes(jobType: JobType, submission: Submission, now: Date): Refusa
     faults.push({ path: '/timeout_ms', message: `may be ${jobType.timeoutMs} at most for ${jobType.type}` });
   if (faults.length === 0) return undefined;
   return refuse('invalid_body', faults.map(({ path, message }) => `${path} ${message}`).join('; '), { faults });
+}
+
+/**
+ * Adds what tells of the submission.
+ * @param view the job as clients see it, as JSON; without what only its submitter is told
+ */
+export function toStorableJob(job: NewJob, view: string): StorableJob {
+  const { createdAt } = job;
+  const queuedBody = eventBodyOf('job.queued', view, createdAt).join('1');
+  return { ...job, queuedBody, queuedDeliveryId: namedDelivery(job, 'job.queued', createdAt)?.id ?? null };
+}
+
+/** The job as clients see it once it is stored, as JSON. */
+export function viewSubmitted(job: NewJob, publicUrl: string): string {
+  return JSON.stringify(viewJob(recordOf(job), publicUrl));
 }
 
 /** The row that an insert writes, without reading it back. */

@@ -5,13 +5,12 @@ import type { SecretKey } from '#domain/secret-box.ts';
 import { type Database, transaction } from '#store/database.ts';
 import { ensureEndpoint } from '#store/endpoints.ts';
 import { GroupCommit, MEASURED_GROUPS } from '#store/group-commit.ts';
-import { insertJobs, type NewJob } from '#store/jobs.ts';
+import { insertJobs, type NewJob, type StorableJob } from '#store/jobs.ts';
 import type { Admission } from './admission.ts';
 import type { CallbackTargets } from './callback-targets.ts';
 import { Idempotency, type IdempotentRequest } from './idempotency.ts';
-import { viewJob } from '../read/job-view.ts';
 import type { JobTypes } from '../type/job-types.ts';
-import { recordOf, type Submission, toNewJob } from './submission.ts';
+import { type Submission, toNewJob, toStorableJob, viewSubmitted } from './submission.ts';
 
 /** What a client is told of an accepted submission. */
 export interface Accepted {
@@ -32,6 +31,8 @@ export interface SubmitterDeps {
   readonly publicUrl: string;
   /** Called after the commit of a job that is ready in that pool. */
   readonly announceRuns: (pool: string) => void;
+  /** Called after the commit of a job that somebody is to be told of. */
+  readonly announceDeliveries: () => void;
   /** Called after the commit of a job that is due at that time (Unix milliseconds). */
   readonly dueAt: (at: number) => void;
   /** Called after the commit of a job, for who follows the events of its account. */
@@ -40,7 +41,7 @@ export interface SubmitterDeps {
 
 /** A job with its answer, rendered before it is stored: what idempotency keeps must be there with the job. */
 interface Prepared {
-  readonly job: NewJob;
+  readonly job: StorableJob;
   readonly body: string;
 }
 
@@ -50,16 +51,17 @@ class KeyTaken extends Error {}
 export class Submitter {
   readonly #deps: SubmitterDeps;
   readonly #idempotency: Idempotency;
-  readonly #group: GroupCommit<NewJob>;
+  readonly #group: GroupCommit<StorableJob>;
 
   constructor(deps: SubmitterDeps) {
     this.#deps = deps;
     this.#idempotency = new Idempotency(deps);
-    this.#group = new GroupCommit<NewJob>({
+    this.#group = new GroupCommit<StorableJob>({
       ...MEASURED_GROUPS,
       commit: async (jobs) => {
-        const inserted = await insertJobs(deps.db.sql, jobs);
-        return inserted.size === jobs.length ? undefined : new Set(jobs.filter(({ id }) => !inserted.has(id)));
+        const { ids, isToTell } = await insertJobs(deps.db.sql, jobs);
+        if (isToTell) deps.announceDeliveries();
+        return ids.size === jobs.length ? undefined : new Set(jobs.filter(({ id }) => !ids.has(id)));
       },
     });
   }
@@ -116,24 +118,27 @@ export class Submitter {
       const endpoint = await ensureEndpoint(tx, { accountId, id, url, secret: secret.sealed, now });
       const withEndpoint = { ...job, callbackUrl: url, callbackEndpointId: endpoint.id };
       const ready = this.#prepare(withEndpoint, endpoint.created ? secret.text : undefined, request);
-      if ((await insertJobs(tx, [ready.job])).size === 0) throw new KeyTaken();
-      return ready;
+      const { ids, isToTell } = await insertJobs(tx, [ready.job]);
+      if (ids.size === 0) throw new KeyTaken();
+      return { ...ready, isToTell };
     });
-    const prepared = await storing.catch((error: unknown) => {
+    const stored = await storing.catch((error: unknown) => {
       if (error instanceof KeyTaken) return undefined;
       throw error;
     });
-    return prepared === undefined ? this.#idempotency.replay(accountId, request) : this.#accepted(prepared);
+    if (stored === undefined) return this.#idempotency.replay(accountId, request);
+    if (stored.isToTell) this.#deps.announceDeliveries();
+    return this.#accepted(stored);
   }
 
   /** Adds the answer, and what idempotency keeps of it. */
   #prepare(job: NewJob, signingSecret: string | undefined, request: IdempotentRequest | undefined): Prepared {
-    const view = viewJob(recordOf(job), this.#deps.publicUrl);
-    const callback = view.callback && { ...view.callback, ...(signingSecret && { signing_secret: signingSecret }) };
-    const body = JSON.stringify({ ...view, ...(callback && { callback }) });
-    if (request === undefined) return { job, body };
+    const view = viewSubmitted(job, this.#deps.publicUrl);
+    const body = signingSecret === undefined ? view : withSecret(view, signingSecret);
+    const submitted = toStorableJob(job, view);
+    if (request === undefined) return { job: submitted, body };
     const idempotency = this.#idempotency.record(job, request, { body, holdsSecret: signingSecret !== undefined });
-    return { job: { ...job, idempotency }, body };
+    return { job: { ...submitted, idempotency }, body };
   }
 
   #accepted({ job, body }: Prepared): Result<Accepted> {
@@ -142,4 +147,10 @@ export class Submitter {
     this.#deps.eventsWritten([job.accountId]);
     return { ok: true, value: { id: job.id, type: job.type, body, replayed: false } };
   }
+}
+
+/** The job as the submission that made its endpoint is told. */
+function withSecret(view: string, signingSecret: string): string {
+  const job = JSON.parse(view) as { callback?: object };
+  return JSON.stringify({ ...job, callback: { ...job.callback, signing_secret: signingSecret } });
 }

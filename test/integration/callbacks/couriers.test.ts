@@ -40,6 +40,7 @@ async function loseLeases(schedule = [0, 100]): Promise<void> {
     log,
     schedule,
     announceDeliveries: () => undefined,
+    advanceJobs: () => undefined,
     eventsWritten: () => undefined,
   });
 }

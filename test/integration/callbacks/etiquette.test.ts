@@ -19,7 +19,7 @@ import {
 } from '../../support/fixtures.ts';
 import { errorsIn } from '../../support/log.ts';
 import { startReceiver } from '../../support/receiver.ts';
-import { ALLOW_LOOPBACK, startCourier } from '../../support/workers.ts';
+import { advancing, ALLOW_LOOPBACK, startCourier } from '../../support/workers.ts';
 
 const database = useDatabase();
 beforeEach(async () => {
@@ -263,7 +263,11 @@ describe('an endpoint that has failed for five days', () => {
     const failed = receiver.requests.length;
     expect(accepted(await endpoints().enable(accountId, endpoint.id))).toMatchObject({ status: 'enabled' });
     expect(receiver.requests, 'held until it is recovered').toHaveLength(failed);
-    const redelivery = new Redelivery({ db: database.db, announceDeliveries: () => undefined });
+    const redelivery = new Redelivery({
+      db: database.db,
+      announceDeliveries: () => undefined,
+      advanceJobs: advancing(database, { announceDeliveries: () => undefined }),
+    });
     const queued = await redelivery.recover(
       accountId,
       {

@@ -49,7 +49,7 @@ function follow(events: JobEvents, job: JobRecord, after = 0) {
 }
 
 async function progress(by: Instance, run: ClaimedJob, percent: number): Promise<void> {
-  await setProgress(database.sql, { ...run, jobId: run.id }, { percent }, new Date());
+  await setProgress(database.sql, { ...run, jobId: run.id }, { percent }, { now: new Date(), tellEveryMs: 0 });
   publish(by, run);
 }
 

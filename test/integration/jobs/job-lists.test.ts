@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { sealCursor } from '#domain/cursor.ts';
 import { type AccountId, idBound, type JobId, newId } from '#domain/ids.ts';
 import { findJob } from '#store/job-reads.ts';
-import { insertJobs, type JobRecord, type NewJob } from '#store/jobs.ts';
+import { insertJobs, type JobRecord, type StorableJob } from '#store/jobs.ts';
 import { endRuns } from '#store/end-runs.ts';
 import { type JobFilter, type JobPage, scopeOf } from '../../../src/jobs/read/job-filter.ts';
 import { JobLists, type JobListQuery } from '../../../src/jobs/read/job-lists.ts';
@@ -49,8 +49,8 @@ const START = Date.parse('2026-01-01T00:00:00Z');
 async function makeJobs(
   accountId: AccountId,
   count: number,
-  changes: (number: number) => Partial<NewJob> = () => ({}),
-): Promise<NewJob[]> {
+  changes: (number: number) => Partial<StorableJob> = () => ({}),
+): Promise<StorableJob[]> {
   const jobs = Array.from({ length: count }, (_, number) =>
     newJob(accountId, { createdAt: new Date(START + number * 1000), ...changes(number) }),
   );
@@ -88,7 +88,7 @@ describe('a list', () => {
     await endRuns(database.sql, [runEnd(await claimRun(database.db, first!))]);
     const large = { contentType: 'image/png', bytes: 5_000_000_000, sha256: 'ab'.repeat(32) };
     await endRuns(database.sql, [runEnd(await claimRun(database.db, second!), { outputText: null, result: large })]);
-    const one = async ({ id }: NewJob): Promise<JobRecord> => (await findJob(database.db, accountId, id))!;
+    const one = async ({ id }: StorableJob): Promise<JobRecord> => (await findJob(database.db, accountId, id))!;
     const { items } = accepted(await ask(accountId, {}));
     expect(items).toEqual([await one(third!), await one(second!), await one(first!)]);
     const { items: open } = accepted(await ask(accountId, { statuses: ['queued'] }));
@@ -122,7 +122,7 @@ describe('a list', () => {
 
 describe('filters', () => {
   let accountId: AccountId;
-  let jobs: NewJob[];
+  let jobs: StorableJob[];
   beforeAll(async () => {
     ({ accountId } = await makeAccount(database.db));
     jobs = await makeJobs(accountId, 12, (number) => ({
@@ -169,7 +169,7 @@ describe('filters', () => {
 
 describe('a request looks at so many jobs and no more', () => {
   let accountId: AccountId;
-  let jobs: NewJob[];
+  let jobs: StorableJob[];
   const COUNT = 2 * LOOK + 500;
   const RARE = 40; // one of the oldest
   const OPEN = 45;

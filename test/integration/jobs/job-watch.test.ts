@@ -83,7 +83,12 @@ describe('who waits for a job', () => {
     const { news } = listenTo(instance, job);
     const waiting = untilOver(instance, job, { timeoutMs: 400 });
     await settled(instance, news);
-    await setProgress(database.sql, { ...job, jobId: job.id, runId }, { percent: 42 }, new Date());
+    await setProgress(
+      database.sql,
+      { ...job, jobId: job.id, runId },
+      { percent: 42 },
+      { now: new Date(), tellEveryMs: 0 },
+    );
     instance.changes.publish([{ accountId: job.accountId, jobId: job.id }]);
     expect(await waiting).toMatchObject({ status: 'in_progress', progress: { percent: 42 } });
   });

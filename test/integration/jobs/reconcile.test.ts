@@ -1,7 +1,7 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { type AccountId, type JobId, newId } from '#domain/ids.ts';
 import { type Database, type Transaction, transaction } from '#store/database.ts';
-import { insertJobs, type JobRecord, type NewJob } from '#store/jobs.ts';
+import { insertJobs, type JobRecord, type StorableJob } from '#store/jobs.ts';
 import { endRuns, type RunEnd } from '#store/end-runs.ts';
 import type { JobFilter, JobPage } from '../../../src/jobs/read/job-filter.ts';
 import { JobLists } from '../../../src/jobs/read/job-lists.ts';
@@ -81,7 +81,7 @@ const walkAll = (accountId: AccountId, start: Date, limit?: number, filter?: Job
   new Walker(accountId, { start }, limit, filter).catchUpWithAll(database.db);
 
 /** The end of a job that waits. */
-function canceled(job: Pick<NewJob, 'accountId' | 'id'>): RunEnd {
+function canceled(job: Pick<StorableJob, 'accountId' | 'id'>): RunEnd {
   const at = new Date();
   return {
     ...({ runId: null, runStatus: null, runError: null, outputText: null, result: null, progress: null } as const),
@@ -144,7 +144,7 @@ async function underFire(accountId: AccountId, walkers: readonly Walker[]): Prom
   await Promise.all([hold(), ...Array.from({ length: WRITERS }, (_, index) => write(index * 1000))]);
 }
 
-async function writeHeld(tx: Transaction, accountId: AccountId, waiting: NewJob): Promise<void> {
+async function writeHeld(tx: Transaction, accountId: AccountId, waiting: StorableJob): Promise<void> {
   await endRuns(tx, [canceled(waiting)]);
   await insertJobs(tx, [newJob(accountId), newJob(accountId)]);
 }

@@ -10,7 +10,7 @@ import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
 import { accepted, insertJob, makeAccount } from '../../support/fixtures.ts';
 import { memoryLog } from '../../support/log.ts';
-import { makeEndings, PUBLIC_URL, RESULT_LIMITS } from '../../support/workers.ts';
+import { makeEndings, makeTeller, PUBLIC_URL, RESULT_LIMITS } from '../../support/workers.ts';
 
 const database = useDatabase();
 
@@ -50,6 +50,7 @@ function openRemoteWorkers(max = 5) {
     results: new ResultKeeper(database.db, RESULT_LIMITS),
     log,
     publicUrl: PUBLIC_URL,
+    teller: makeTeller({ database }),
     jobsChanged: () => undefined,
     announceRuns: announce,
     accountLimits: { maxRunning: null, any: () => false },

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { type AccountId, type JobId, newId, type RunId } from '#domain/ids.ts';
-import { insertJobs, type NewJob } from '#store/jobs.ts';
+import { insertJobs, type StorableJob } from '#store/jobs.ts';
 import { endRuns, type RunEnd } from '#store/end-runs.ts';
 import { findJob } from '#store/job-reads.ts';
 import { findTombstone } from '#store/tombstones.ts';
@@ -255,7 +255,7 @@ describe('an account', () => {
 });
 
 describe('many jobs', () => {
-  async function manyOld(count: number): Promise<NewJob[]> {
+  async function manyOld(count: number): Promise<StorableJob[]> {
     const jobs = Array.from({ length: count }, (_, number) =>
       newJob(accountId, { createdAt: new Date(ago(40).getTime() + number) }),
     );

@@ -22,6 +22,7 @@ function newKey(accountName: string, key = newApiKey()) {
 
 /** Of its own: the installation's hold. */
 const NO_LIMITS = {
+  callback_policy: 'any',
   max_running: null,
   max_pending: null,
   submissions_per_second: null,

@@ -33,7 +33,7 @@ describe('of jobs that were seen', () => {
     const claimed = await claimRun(database.db, job, { now: later() });
     const run = { ...claimed, jobId: job.id };
     states.push(await read(job));
-    await setProgress(database.sql, run, { percent: 1 }, later());
+    await setProgress(database.sql, run, { percent: 1 }, { now: later(), tellEveryMs: 0 });
     states.push(await read(job));
     await requestCancel(database.db, run, later());
     states.push(await read(job));

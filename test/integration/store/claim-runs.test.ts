@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { newId, parseId, type RunId, timeOf } from '#domain/ids.ts';
 import { claimRuns, type RunClaim } from '#store/claim-runs.ts';
 import { findJob } from '#store/job-reads.ts';
-import { insertJobs, type NewJob } from '#store/jobs.ts';
+import { insertJobs, type StorableJob } from '#store/jobs.ts';
 import { endRuns } from '#store/end-runs.ts';
 import { promoteDue } from '#store/run-queue.ts';
 import { useDatabase } from '../../support/database.ts';
@@ -21,7 +21,7 @@ const items = (pool: string) =>
     SELECT job_id, state, run_id FROM ringback.run_queue WHERE pool = ${pool} ORDER BY job_id`;
 
 /** Jobs of one new account in a pool of their own. */
-async function fill(count: number, changes: (index: number) => Partial<NewJob> = () => ({})) {
+async function fill(count: number, changes: (index: number) => Partial<StorableJob> = () => ({})) {
   const { accountId } = await makeAccount(database.db);
   const pool = `test:${accountId}`;
   const jobs = Array.from({ length: count }, (_, n) => newJob(accountId, { pool, ...changes(n) }));

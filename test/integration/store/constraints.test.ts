@@ -107,6 +107,7 @@ const FAILED = { status: "'failed'", output: 'NULL', error: ERROR };
 const ILLEGAL: Readonly<Record<string, readonly Change[]>> = {
   accounts: [
     ['accounts_name', { name: 'name' }],
+    ['accounts_callback_policy', { callback_policy: "'none'" }],
     ['accounts_limits', { max_running: '-1' }],
     ['accounts_limits', { max_pending: '-1' }],
     ['accounts_limits', { submissions_per_second: '0' }],
@@ -142,6 +143,10 @@ const ILLEGAL: Readonly<Record<string, readonly Change[]>> = {
     ['jobs_run', { worker_id: 'NULL' }],
     ['jobs_run', { run_started_at: 'NULL' }],
     ['jobs_run', { ...QUEUED, run_count: '0' }],
+    [
+      'jobs_start_untold',
+      { ...NEVER_RUN, status: "'queued'", finished_at: 'NULL', output: 'NULL', is_start_untold: 'true' },
+    ],
     ['jobs_running', { run_id: "'run_x'" }],
     ['jobs_running', { ...RUNNING, run_id: "'run_x'", next_run_at: 'now()' }],
     ['jobs_running', { ...RUNNING, ...NEVER_RUN, run_id: "'run_x'" }],
@@ -173,6 +178,7 @@ const ILLEGAL: Readonly<Record<string, readonly Change[]>> = {
   delivery_queue: [
     ['delivery_queue_trigger', { trigger: "'whim'" }],
     ['delivery_queue_state', { state: "'done'", ...NOT_LEASED }],
+    ['delivery_queue_behind', { ...NOT_LEASED, state: "'behind'", job_id: 'NULL' }],
     ['delivery_queue_lease', { state: "'ready'" }],
     ['delivery_queue_lease', { state: "'delayed'", ...NOT_LEASED, attempt_id: 'attempt_id' }],
     ['delivery_queue_lease', NOT_LEASED],
@@ -225,6 +231,7 @@ const ILLEGAL: Readonly<Record<string, readonly Change[]>> = {
     ['endpoints_disabled_reason', { ...OTHER_URL, status: "'disabled'", disabled_reason: "'dull'" }],
     ['endpoints_disabled', { ...OTHER_URL, status: "'disabled'" }],
     ['endpoints_disabled', { ...OTHER_URL, disabled_reason: "'gone'" }],
+    ['endpoints_tls_identity', { ...OTHER_URL, tls_certificate: "'x'" }],
     ['endpoints_limits', { ...OTHER_URL, timeout_ms: '0' }],
     ['endpoints_limits', { ...OTHER_URL, concurrency: '0' }],
     ['endpoints_limits', { ...OTHER_URL, rate_per_second: '0' }],
@@ -251,7 +258,7 @@ const ILLEGAL: Readonly<Record<string, readonly Change[]>> = {
   ],
   deliveries: [
     ['deliveries_status', { status: "'lost'" }],
-    ['deliveries_event_type', { event_type: "'job.started'", event_id: "'evt_x'" }],
+    ['deliveries_event_type', { event_type: "'job.retrying'", event_id: "'evt_x'" }],
     ['deliveries_due', { next_attempt_at: 'now()' }],
     ['deliveries_due', { status: "'pending'", finished_at: 'NULL' }],
     ['deliveries_due', { status: "'held'", finished_at: 'NULL', next_attempt_at: 'now()' }],

@@ -77,7 +77,7 @@ describe('a run that succeeds', () => {
         type: 'job.succeeded',
         job_id: job.id,
         sequence: 3,
-        body: Buffer.from('{"type":"job.succeeded"}'),
+        body: Buffer.from('{"type":"job.succeeded","sequence":3}'),
         created_at: endedAt,
         xid: expect.stringMatching(/^\d+$/),
       },

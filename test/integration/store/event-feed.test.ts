@@ -207,7 +207,11 @@ describe('a page', () => {
       ['job.started', job.id, 2],
       ['job.succeeded', job.id, 3],
     ]);
-    expect(events.map(({ body }) => body && Buffer.from(body).toString())).toEqual([null, null, end.event.body]);
+    expect(events.map(({ body }) => body && Buffer.from(body).toString())).toEqual([
+      null,
+      null,
+      end.event.body?.join('3'),
+    ]);
     expect(events[2]).toMatchObject({ id: end.event.id, createdAt: end.endedAt });
   });
 

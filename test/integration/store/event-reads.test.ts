@@ -2,7 +2,7 @@ import type { Sql } from 'postgres';
 import { describe, expect, test } from 'vitest';
 import type { AccountId } from '#domain/ids.ts';
 import { listEvents } from '#store/event-reads.ts';
-import { insertJobs, type NewJob } from '#store/jobs.ts';
+import { insertJobs, type StorableJob } from '#store/jobs.ts';
 import { endRuns } from '#store/end-runs.ts';
 import { buffersTouched, withoutAutovacuum } from '../../support/buffers.ts';
 import { useDatabase } from '../../support/database.ts';
@@ -11,7 +11,7 @@ import { claimRun, insertJob, makeAccount, newJob, runEnd } from '../../support/
 const database = useDatabase();
 
 /** A job with the events queued, started, and as many times retrying. */
-async function retriedJob(accountId: AccountId, times: number): Promise<NewJob> {
+async function retriedJob(accountId: AccountId, times: number): Promise<StorableJob> {
   const job = await insertJob(database.db, accountId);
   for (let n = 0; n < times; n++) {
     const claimed = await claimRun(database.db, job);
@@ -20,7 +20,7 @@ async function retriedJob(accountId: AccountId, times: number): Promise<NewJob> 
   return job;
 }
 
-const page = (job: NewJob, after = 0) => ({
+const page = (job: StorableJob, after = 0) => ({
   accountId: job.accountId,
   jobId: job.id,
   after,

@@ -6,7 +6,7 @@ import { type Database, openDatabase } from '#store/database.ts';
 import { settleDeliveries } from '#store/deliveries.ts';
 import { findLapsedAttempts, promoteDueDeliveries, renewAttempts } from '#store/delivery-queue.ts';
 import { insertLogLines } from '#store/job-logs.ts';
-import { insertJobs, type NewJob, setProgress } from '#store/jobs.ts';
+import { insertJobs, type StorableJob, setProgress } from '#store/jobs.ts';
 import { endRuns } from '#store/end-runs.ts';
 import { findExpiredJobs, findLapsedRuns, promoteDue, renewLeases, requestCancel } from '#store/run-queue.ts';
 import { buffersTouchedBy, withoutAutovacuum } from '../../support/buffers.ts';
@@ -63,7 +63,7 @@ type Cost = Record<(typeof STATEMENTS)[number], number>;
 const FAR = new Date(Date.now() + 86_400_000);
 
 /** Ready ones, of which a half has an idempotency key and a half will expire. */
-const jobsOf = (count: number, changes: Partial<NewJob> = {}) =>
+const jobsOf = (count: number, changes: Partial<StorableJob> = {}) =>
   Array.from({ length: count }, (_, n) => {
     const job = newJob(accountId, { pool: POOL, expiresAt: n % 2 === 0 ? FAR : null, ...changes }, endpoint);
     const fingerprint = '00'.repeat(32);
@@ -100,12 +100,14 @@ async function wholeLife(db: Database, count: number): Promise<Cost> {
     cost[name] = Math.max(cost[name] ?? 0, buffers);
     return answer as T;
   };
-  expect((await measure('insertJobs', () => insertJobs(db.sql, jobsOf(count)))).size).toBe(count);
+  expect((await measure('insertJobs', () => insertJobs(db.sql, jobsOf(count)))).ids.size).toBe(count);
   const first = await measure('claimRuns', () => claim(db, count));
   const leases = { leaseMs: 15_000, capped: false };
   expect(await measure('renewLeases', () => renewLeases(db.sql, first.map(refOf), leases))).toHaveLength(count);
   const [run] = first.map(refOf);
-  expect(await measure('setProgress', () => setProgress(db.sql, run!, { percent: 1 }, new Date()))).toBe(true);
+  expect(
+    await measure('setProgress', () => setProgress(db.sql, run!, { percent: 1 }, { now: new Date(), tellEveryMs: 0 })),
+  ).toEqual({ tellInMs: null });
   const line = { position: 1_000_001, level: 'info', message: 'said', fields: null, createdAt: new Date() } as const;
   expect(await measure('insertLogLines', () => insertLogLines(db.sql, run!, [line]))).toBe(true);
   expect((await measure('requeueRuns', () => endRuns(db.sql, first.map(againOf)))).size).toBe(count);

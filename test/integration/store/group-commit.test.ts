@@ -2,16 +2,16 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { isUnavailable } from '#store/database.ts';
 import { FenceRefused, GroupCommit, type GroupCommitOptions, persist } from '#store/group-commit.ts';
-import { insertJobs, type NewJob } from '#store/jobs.ts';
+import { insertJobs, type StorableJob } from '#store/jobs.ts';
 import { useDatabase } from '../../support/database.ts';
 import { makeAccount, newJob } from '../../support/fixtures.ts';
 
 const database = useDatabase();
 
 /** Groups of real inserts; `groups` has the members of each transaction that was tried. */
-function inserting(changes: Partial<GroupCommitOptions<NewJob>> = {}) {
-  const groups: NewJob[][] = [];
-  const group = new GroupCommit<NewJob>({
+function inserting(changes: Partial<GroupCommitOptions<StorableJob>> = {}) {
+  const groups: StorableJob[][] = [];
+  const group = new GroupCommit<StorableJob>({
     commit: async (jobs) => {
       groups.push([...jobs]);
       await database.sql.begin((tx) => insertJobs(tx, jobs));
@@ -43,7 +43,7 @@ async function settled(): Promise<void> {
   for (let count = 0; count < 20; count++) await turn();
 }
 
-const stored = async (jobs: readonly NewJob[]) => {
+const stored = async (jobs: readonly StorableJob[]) => {
   const rows = await database.sql`SELECT id FROM ringback.jobs WHERE id IN ${database.sql(jobs.map(({ id }) => id))}`;
   return new Set(rows.map(({ id }) => id as string));
 };

@@ -26,7 +26,7 @@ describe('a job under an idempotency key', () => {
   test('is stored with it, and answered as stored', async () => {
     const { accountId } = await makeAccount(database.db);
     const job = newJob(accountId, { idempotency: keyNamed('one') });
-    expect(await insertJobs(database.sql, [job])).toEqual(new Set([job.id]));
+    expect((await insertJobs(database.sql, [job])).ids).toEqual(new Set([job.id]));
     expect(await database.sql`SELECT * FROM ringback.idempotency_keys WHERE account_id = ${accountId}`).toEqual([
       {
         account_id: accountId,
@@ -47,7 +47,7 @@ describe('a job under an idempotency key', () => {
     await insertJobs(database.sql, [first]);
     const second = newJob(accountId, { idempotency: keyNamed('taken') });
     const [before, after] = [newJob(accountId), newJob(accountId, { idempotency: keyNamed('free') })];
-    expect(await insertJobs(database.sql, [before, second, after])).toEqual(new Set([before.id, after.id]));
+    expect((await insertJobs(database.sql, [before, second, after])).ids).toEqual(new Set([before.id, after.id]));
     expect(await findJob(database.db, accountId, second.id)).toBeUndefined();
     expect(await database.sql`SELECT FROM ringback.run_queue WHERE job_id = ${second.id}`).toHaveLength(0);
     expect(await database.sql`SELECT FROM ringback.events WHERE job_id = ${second.id}`).toHaveLength(0);
@@ -57,7 +57,7 @@ describe('a job under an idempotency key', () => {
   test('of another account is a key of its own', async () => {
     const [one, other] = [await makeAccount(database.db), await makeAccount(database.db)];
     const jobs = [one, other].map(({ accountId }) => newJob(accountId, { idempotency: keyNamed('shared') }));
-    expect(await insertJobs(database.sql, jobs)).toEqual(new Set(jobs.map(({ id }) => id)));
+    expect((await insertJobs(database.sql, jobs)).ids).toEqual(new Set(jobs.map(({ id }) => id)));
   });
 
   test('that has run out takes it over', async () => {
@@ -67,9 +67,9 @@ describe('a job under an idempotency key', () => {
     const old = newJob(accountId, { createdAt, idempotency: { ...keyNamed('old'), expiresAt } });
     await insertJobs(database.sql, [old]);
     const early = newJob(accountId, { createdAt: new Date(+expiresAt - 1), idempotency: keyNamed('old') });
-    expect(await insertJobs(database.sql, [early])).toEqual(new Set());
+    expect((await insertJobs(database.sql, [early])).ids).toEqual(new Set());
     const late = newJob(accountId, { createdAt: expiresAt, idempotency: keyNamed('old') });
-    expect(await insertJobs(database.sql, [late])).toEqual(new Set([late.id]));
+    expect((await insertJobs(database.sql, [late])).ids).toEqual(new Set([late.id]));
     expect(await keyOwner(accountId, 'old')).toBe(late.id);
   });
 
@@ -92,11 +92,11 @@ describe('a job under an idempotency key', () => {
         ),
       ),
     );
-    expect(inserted.reduce((sum, ids) => sum + ids.size, 0)).toBe(30);
+    expect(inserted.reduce((sum, { ids }) => sum + ids.size, 0)).toBe(30);
     const rows = await database.sql`
       SELECT job.id FROM ringback.jobs AS job JOIN ringback.idempotency_keys AS key ON key.job_id = job.id
       WHERE job.account_id = ${accountId}`;
-    expect(new Set(rows.map(({ id }) => id as string))).toEqual(new Set(inserted.flatMap((ids) => [...ids])));
+    expect(new Set(rows.map(({ id }) => id as string))).toEqual(new Set(inserted.flatMap(({ ids }) => [...ids])));
     expect(await database.sql`SELECT FROM ringback.jobs WHERE account_id = ${accountId}`).toHaveLength(30);
   });
 });

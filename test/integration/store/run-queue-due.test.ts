@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { AccountId } from '#domain/ids.ts';
-import { type NewJob } from '#store/jobs.ts';
+import { type StorableJob } from '#store/jobs.ts';
 import { endRuns } from '#store/end-runs.ts';
 import { findExpiredJobs, promoteDue } from '#store/run-queue.ts';
 import { useDatabase } from '../../support/database.ts';
@@ -17,9 +17,9 @@ beforeEach(async () => {
 
 /** Seconds from now; negative ones are over. */
 const at = (seconds: number) => new Date(Date.now() + seconds * 1000);
-const insert = (changes: Partial<NewJob> = {}) => insertJob(database.db, accountId, changes);
+const insert = (changes: Partial<StorableJob> = {}) => insertJob(database.db, accountId, changes);
 const promote = async (limit = 1000) => Object.fromEntries(await promoteDue(database.db, limit));
-const row = ({ id: jobId }: NewJob) => rowOf(database, { jobId });
+const row = ({ id: jobId }: StorableJob) => rowOf(database, { jobId });
 const states = async () => {
   const rows = await database.sql<{ pool: string; state: string }[]>`
     SELECT pool, state FROM ringback.run_queue ORDER BY due_at, pool`;
@@ -96,7 +96,7 @@ describe('a job that was not started in time', () => {
     expect(await expired()).toEqual([]);
   });
 
-  async function claimAndRelease(job: NewJob): Promise<void> {
+  async function claimAndRelease(job: StorableJob): Promise<void> {
     const run = await claimRun(database.db, job);
     await endRuns(database.sql, [runEnd(run, RELEASED)]);
   }

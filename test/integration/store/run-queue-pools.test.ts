@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { AccountId } from '#domain/ids.ts';
-import { insertJobs, type NewJob } from '#store/jobs.ts';
+import { insertJobs, type StorableJob } from '#store/jobs.ts';
 import { findReadyPools, listReadyPools, moveToPool } from '#store/run-queue.ts';
 import { useDatabase } from '../../support/database.ts';
 import { claimRun, insertJob, makeAccount, newJob } from '../../support/fixtures.ts';
@@ -15,8 +15,8 @@ beforeEach(async () => {
 });
 
 const FAR = new Date('2030-01-01T00:00:00Z');
-const insert = (changes: Partial<NewJob>) => insertJob(database.db, accountId, changes);
-const row = ({ id: jobId }: NewJob) => rowOf(database, { jobId });
+const insert = (changes: Partial<StorableJob>) => insertJob(database.db, accountId, changes);
+const row = ({ id: jobId }: StorableJob) => rowOf(database, { jobId });
 
 /** A pool with something ready in it, one with something delayed, one with a run under way. */
 async function threePools(): Promise<void> {
@@ -69,7 +69,7 @@ describe('a move to another pool', () => {
     expect(await move()).toBe(0);
   });
 
-  test.each<[string, () => Promise<NewJob>]>([
+  test.each<[string, () => Promise<StorableJob>]>([
     ['of another type', () => insert({ pool: 'old', type: 'test.other' })],
     ['in another pool', () => insert({ pool: 'older' })],
     ['that is not due', () => insert({ pool: 'old', runAt: FAR })],

@@ -15,7 +15,12 @@ describe('progress', () => {
   test('shows on the job and moves its updated_at', async () => {
     const { accountId, job } = await makeRunning(database.db);
     const now = new Date(Date.now() + 5000);
-    await setProgress(database.sql, { accountId, jobId: job.id, runId: job.runId }, { percent: 12.5 }, now);
+    await setProgress(
+      database.sql,
+      { accountId, jobId: job.id, runId: job.runId },
+      { percent: 12.5 },
+      { now, tellEveryMs: 0 },
+    );
     const found = await findJob(database.db, accountId, job.id);
     expect(found).toMatchObject({ progress: { percent: 12.5 }, updatedAt: now });
   });
@@ -23,10 +28,15 @@ describe('progress', () => {
   test('of a run that is no longer the job’s own is dropped', async () => {
     const { accountId, job } = await makeRunning(database.db);
     const stale = { accountId, jobId: job.id, runId: newId('run', Date.now()) };
-    await setProgress(database.sql, stale, { percent: 1 }, new Date());
+    await setProgress(database.sql, stale, { percent: 1 }, { now: new Date(), tellEveryMs: 0 });
     expect(await progressOf(job.id)).toEqual({ progress: null, message: null });
     await endRuns(database.sql, [runEnd(job)]);
-    await setProgress(database.sql, { accountId, jobId: job.id, runId: job.runId }, { percent: 1 }, new Date());
+    await setProgress(
+      database.sql,
+      { accountId, jobId: job.id, runId: job.runId },
+      { percent: 1 },
+      { now: new Date(), tellEveryMs: 0 },
+    );
     expect(await progressOf(job.id)).toEqual({ progress: null, message: null });
   });
 
@@ -39,7 +49,7 @@ describe('progress', () => {
       database.sql,
       { accountId, jobId: job.id, runId: job.runId },
       { percent: 1, message },
-      new Date(),
+      { now: new Date(), tellEveryMs: 0 },
     );
     expect(await progressOf(job.id)).toMatchObject({ message: 'a\uFFFDb' });
   });

@@ -19,7 +19,8 @@ import {
 
 const database = useDatabase();
 
-const settle = (...settlements: Settlement[]) => settleDeliveries(database.sql, settlements);
+const settle = async (...settlements: Settlement[]) =>
+  new Set((await settleDeliveries(database.sql, settlements)).keys());
 const attempts = ({ accountId, id }: ClaimedDelivery) => listAttempts(database.db, accountId, id);
 const rejected = (finishedAt = new Date()) =>
   attemptResult({ outcome: 'rejected', errorCode: 'status_500', errorDetail: 'It answered 500.', finishedAt });

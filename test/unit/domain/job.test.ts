@@ -2,6 +2,7 @@ import { ENDPOINT_EVENT_TYPES } from '#domain/endpoint-event.ts';
 import { SUBSCRIBABLE_EVENT_TYPES } from '#domain/endpoint-policy.ts';
 import { expect, test } from 'vitest';
 import {
+  CALLBACK_EVENT_TYPES,
   ENDED_RUN_STATUSES,
   FINAL_JOB_EVENT_TYPES,
   FINAL_JOB_STATUSES,
@@ -48,9 +49,11 @@ test('a job that has started never goes back to queued', () => {
   expect(reachableFrom('in_progress')).not.toContain('queued');
 });
 
-test('each final status has its event, after those of a job that is queued, started and tried again', () => {
+test('each final status has its event, after those of a job that is queued, started, going on and tried again', () => {
   expect(FINAL_JOB_EVENT_TYPES).toEqual(FINAL_JOB_STATUSES.map((status) => `job.${status}`));
-  expect(JOB_EVENT_TYPES).toEqual(['job.queued', 'job.started', 'job.retrying', ...FINAL_JOB_EVENT_TYPES]);
+  const before = ['job.queued', 'job.started', 'job.progress'];
+  expect(CALLBACK_EVENT_TYPES).toEqual([...before, ...FINAL_JOB_EVENT_TYPES]);
+  expect(JOB_EVENT_TYPES).toEqual([...CALLBACK_EVENT_TYPES, 'job.retrying']);
 });
 
 test.each([

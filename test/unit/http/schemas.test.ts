@@ -100,7 +100,7 @@ test.each([
   { endpoint_id: 'ep_1' },
   { url: 'https://example.com', endpoint_id: ENDPOINT },
   { url: 'https://example.com', events: [] },
-  { url: 'https://example.com', events: ['job.started'] },
+  { url: 'https://example.com', events: ['job.retrying'] },
   { url: 'https://example.com', headers: {} },
   'https://example.com',
 ])('a callback is refused, inside callback: %j', (callback) => {

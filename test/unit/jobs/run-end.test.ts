@@ -30,7 +30,12 @@ function decide(job: JobRecord, outcome: RunOutcome, retry: Partial<RetryPolicy>
 
 function bodyOf(job: JobRecord, outcome: RunOutcome) {
   const { event } = decide(job, outcome);
-  return JSON.parse(event.body!) as { type: string; timestamp: string; sequence: number; data: { job: unknown } };
+  return JSON.parse(event.body!.join('3')) as {
+    type: string;
+    timestamp: string;
+    sequence: number;
+    data: { job: unknown };
+  };
 }
 
 /** A job that waits: for its first run, or for the next. */
@@ -169,8 +174,11 @@ test.each<[string, Partial<ClaimedJob>]>([
   ['wants no events', { callbackEvents: [] }],
 ])('a job that %s has its event, told to whoever reads the feed, and no delivery', (_how, callback) => {
   const end = decide(claimedJob(callback), SUCCEEDED);
-  expect(end.event).toEqual({ id: expect.stringMatching(/^evt_/), type: 'job.succeeded', body: expect.any(String) });
-  expect(JSON.parse(end.event.body!)).toMatchObject({ type: 'job.succeeded', data: { job: { status: 'succeeded' } } });
+  expect(end.event).toEqual({ id: expect.stringMatching(/^evt_/), type: 'job.succeeded', body: expect.any(Array) });
+  expect(JSON.parse(end.event.body!.join('3'))).toMatchObject({
+    type: 'job.succeeded',
+    data: { job: { status: 'succeeded' } },
+  });
   expect(end.delivery).toBeNull();
 });
 
@@ -235,10 +243,10 @@ test('the progress that a run reported last stands in the job and in its callbac
   const context = { policy: DEFAULT_RETRY_POLICY, publicUrl: PUBLIC_URL, now: NOW, random: 0.5 };
   const end = decideRunEnd(job, SUCCEEDED, { ...context, progress: { percent: 99 } });
   expect(end.progress).toEqual({ percent: 99 });
-  expect(JSON.parse(end.event.body!)).toMatchObject({ data: { job: { progress: { percent: 99 } } } });
+  expect(JSON.parse(end.event.body!.join('3'))).toMatchObject({ data: { job: { progress: { percent: 99 } } } });
   const silent = decideRunEnd(job, SUCCEEDED, { ...context, progress: null });
   expect(silent.progress, 'null keeps what the job has').toBeNull();
-  expect(JSON.parse(silent.event.body!)).toMatchObject({ data: { job: { progress: { percent: 10 } } } });
+  expect(JSON.parse(silent.event.body!.join('3'))).toMatchObject({ data: { job: { progress: { percent: 10 } } } });
 });
 
 test.each([
@@ -252,7 +260,7 @@ test.each([
   const outcome = await run({ run: handler });
   if (outcome.kind !== 'value') throw new Error(`the run has ${outcome.kind}`);
   const end = decide(job, { kind: 'succeeded', outputText: outcome.text, result: null });
-  const { data } = JSON.parse(end.event.body!) as { data: { job: object } };
+  const { data } = JSON.parse(end.event.body!.join('3')) as { data: { job: object } };
   expect(data.job).toHaveProperty('output', JSON.parse(end.outputText!));
 });
 
