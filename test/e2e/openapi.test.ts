@@ -25,7 +25,6 @@ interface Document {
   readonly openapi: string;
   readonly info: { title: string; version: string };
   readonly paths: Record<string, Record<string, Operation>>;
-  readonly webhooks: Record<string, Record<string, Operation>>;
   readonly components: { schemas: Record<string, Schema>; securitySchemes: object };
 }
 
@@ -184,10 +183,6 @@ describe('the OpenAPI document', () => {
       expect(operation.security, name).toEqual(needsKey(path) ? undefined : []);
     }
   });
-
-  it('tells of the callback as a webhook', () => {
-    expect(Object.values(document.webhooks)[0]!['post']!.requestBody!.content).toHaveProperty('application/json');
-  });
 });
 
 describe('what the service answers', () => {
@@ -282,14 +277,6 @@ describe('what the service answers', () => {
       expectDeclared(await ask('PATCH', `/v1/schedules/${id}`, { cron: '@weekly' }), 'patch', '/v1/schedules/{id}');
     }
     expectDeclared(await ask('GET', '/v1/schedules'), 'get', '/v1/schedules');
-  });
-
-  it('and what it sends as a callback fits the webhook', async () => {
-    const receiver = await startReceiver();
-    await submit(ask, { type: 'ringback.echo', input: [1, null], callback: { url: receiver.url } });
-    const { json } = await receiver.next();
-    const { schema } = Object.values(document.webhooks)[0]!['post']!.requestBody!.content['application/json']!;
-    expect(faultsOf(document, schema, json)).toEqual([]);
   });
 
   it('to a submission agrees with the schema about what is required', async () => {

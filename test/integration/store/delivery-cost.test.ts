@@ -171,13 +171,14 @@ const WRITES: readonly Statement[] = [
   [
     'closeLane',
     GROUP * MOST_PER_ROW,
-    (_db, tx) => closeLane(tx, { accountId, endpointId: endpointAt(1) }, { limit: GROUP, now: now() }),
+    async (_db, tx) =>
+      (await closeLane(tx, { accountId, endpointId: endpointAt(1) }, { limit: GROUP, now: now() })).closed,
     GROUP,
   ],
   [
     'requeueDeliveries',
     GROUP * MOST_PER_ROW,
-    (_db, tx) => requeueDeliveries(tx, accountId, { ids: some, retry: true, now: now() }),
+    async (_db, tx) => (await requeueDeliveries(tx, accountId, { ids: some, retry: true, now: now() })).queued,
     GROUP,
   ],
   ['readUnsent', LOOKED_THROUGH, async (db) => (await readUnsent(db, accountId, unsent())).length, LOOK],
