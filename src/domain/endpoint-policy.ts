@@ -25,10 +25,10 @@ export const SUBSCRIBABLE_EVENT_TYPES = [...CALLBACK_EVENT_TYPES, ...ENDPOINT_EV
 export type SubscribableEventType = (typeof SUBSCRIBABLE_EVENT_TYPES)[number];
 
 /** These go to the endpoint that they are for, unasked. */
-const UNASKED: readonly SubscribableEventType[] = ['endpoint.ping', 'endpoint.challenge'];
+const UNASKED: ReadonlySet<SubscribableEventType> = new Set(['endpoint.ping', 'endpoint.challenge']);
 
 /** What it can subscribe to: these, `job.*` and the like, or `*`. */
 export const EVENT_FILTERS: readonly string[] = [
   '*',
-  ...filtersOf(SUBSCRIBABLE_EVENT_TYPES.filter((type) => !UNASKED.includes(type))),
+  ...filtersOf(SUBSCRIBABLE_EVENT_TYPES.filter((type) => !UNASKED.has(type))),
 ];

@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs';
+import { Webhook } from 'standardwebhooks';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
+import { type ReceivedRequest, startReceiver } from '../support/receiver.ts';
 import { type RunningService, startService } from '../support/service.ts';
 import { submit, untilDone } from './support/api.ts';
 import { endsOf } from './support/claims.ts';
@@ -26,6 +28,7 @@ async function setStage(): Promise<Stage> {
     WAYS_BACKEND_URL: await startBackend(),
     RINGBACK_CANCEL_GRACE_MS: '500',
     RINGBACK_RUNNER_THREADS: '2',
+    RINGBACK_PROGRESS_EVERY_MS: '50',
   };
   const service = await startService({ databaseUrl: database.url, env });
   const another = () =>
@@ -35,6 +38,8 @@ async function setStage(): Promise<Stage> {
     });
   return { service, worker: startRemoteWorker(service.request), another };
 }
+
+const typeOf = (request: ReceivedRequest | undefined) => (request?.json as { type: string } | undefined)?.type;
 
 const job = (way: string, more: object = {}, input: object = {}) => ({
   type: `way.${way}`,
@@ -58,6 +63,42 @@ describe('work in each of the four ways', { timeout: 120_000 }, () => {
       const done = await untilDone(service.request, id, 30_000);
       expect(done, way).toMatchObject({ status: 'succeeded', runs: 1, output: { rows: 2353, columns: 9 } });
       expect(done.progress?.percent, way).toBeGreaterThanOrEqual(10);
+    }
+  });
+
+  it('is told of while it goes on, in its order, under one signature', async () => {
+    const { service } = await setStage();
+    const events = ['job.queued', 'job.started', 'job.progress', 'job.succeeded'];
+    for (const way of WAYS) {
+      const receiver = await startReceiver();
+      const submitted = await submit(service.request, job(way, { callback: { url: receiver.url, events } }));
+      const done = await untilDone(service.request, submitted.id, 30_000);
+      const told = await eventually(() => {
+        expect(typeOf(receiver.requests.at(-1)), way).toBe('job.succeeded');
+        return receiver.requests;
+      });
+      const types = told.map(typeOf);
+      expect(types.slice(0, 2), way).toEqual(['job.queued', 'job.started']);
+      expect(
+        types.slice(2, -1).filter((type) => type !== 'job.progress'),
+        way,
+      ).toEqual([]);
+      const { signing_secret: secret } = submitted.callback;
+      for (const { headers, body } of told) new Webhook(secret).verify(body, headers as Record<string, string>);
+      const bodies = told.map(({ json }) => json as { sequence: number; data: { job: Record<string, unknown> } });
+      const sequences = bodies.map(({ sequence }) => sequence);
+      expect(sequences, way).toEqual(sequences.toSorted((a, b) => a - b));
+      const { callback: _callback, ...shown } = submitted;
+      expect(bodies[0]!.data.job, 'as the submitter was told, without the secret').toMatchObject(shown);
+      expect(JSON.stringify(bodies), way).not.toContain(secret);
+      expect(bodies[1]!.data.job, way).toMatchObject({ status: 'in_progress', runs: 1, started_at: done.started_at });
+      expect(bodies.at(-1)!.data.job, way).toEqual(done);
+      const { json } = await service.request('GET', `/v1/jobs/${submitted.id}/events`);
+      const onRecord = json.items.map((event: { type: string; sequence: number }) => [event.type, event.sequence]);
+      expect(
+        onRecord.map(([, sequence]: [string, number]) => sequence),
+        way,
+      ).toEqual(onRecord.map((_: unknown, index: number) => index + 1));
     }
   });
 

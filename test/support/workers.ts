@@ -62,7 +62,9 @@ export function advancing(
   { db }: Pick<TestDatabase, 'db'>,
   { announceDeliveries }: { readonly announceDeliveries: () => void },
 ): (jobIds: readonly JobId[]) => void {
-  return (jobIds) => void advanceJobs(db.sql, jobIds).then(announceDeliveries);
+  return (jobIds) => {
+    if (jobIds.length > 0) void advanceJobs(db.sql, jobIds).then((advanced) => advanced > 0 && announceDeliveries());
+  };
 }
 
 /** Who tells of runs, at once; nobody listens unless told so. */

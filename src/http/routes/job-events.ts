@@ -46,8 +46,8 @@ export function jobEventRoutes({ jobs, events, renderJob }: JobEventRoutesDeps) 
           'text/event-stream': {
             schema: z.string().openapi({
               description:
-                'Server-sent events. `id` is the sequence, `event` the type, `data` a StreamedEvent as JSON. `job.progress` ' +
-                'has no `id`. A comment every 15 seconds shows that the stream is alive.',
+                'Server-sent events. `id` is the sequence, `event` the type, `data` a StreamedEvent as JSON. Without an ' +
+                '`id`, `job.progress` is not on record. A comment every 15 seconds shows that the stream is alive.',
             }),
           },
         },

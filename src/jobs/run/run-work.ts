@@ -52,7 +52,7 @@ export async function workOff(job: ClaimedJob, stops: Stops, deps: RunWorkDeps):
     return logRun(job, deps, { run: 'refused', job: 'in_progress' });
   }
   const end = await persist(
-    async () => endRun(await asCalledOff(job, stops, deps), outcome, deps, progress),
+    async () => endRun(await asItIs(job, stops, deps), outcome, deps, progress),
     isUnavailable,
     stops.shutdown,
   );
@@ -66,11 +66,16 @@ export async function workOff(job: ClaimedJob, stops: Stops, deps: RunWorkDeps):
   });
 }
 
-/** A job that was called off while it ran says since when: in its callback, as in its status. */
-async function asCalledOff(job: ClaimedJob, { canceled }: Stops, { db }: RunWorkDeps): Promise<ClaimedJob> {
-  if (!canceled.aborted) return job;
+/**
+ * With what others have written of it while it ran, so that its callback says the same as its status: since when it is called
+ * off, and how far a back end says it is.
+ */
+async function asItIs(job: ClaimedJob, { canceled }: Stops, { db, types }: RunWorkDeps): Promise<ClaimedJob> {
+  if (!canceled.aborted && types.get(job.type)?.way !== 'backend') return job;
   const current = await findJob(db, job.accountId, job.id);
-  return { ...job, cancelRequestedAt: current?.cancelRequestedAt ?? null };
+  if (current === undefined) return job;
+  const { cancelRequestedAt, progress } = current;
+  return { ...job, cancelRequestedAt, progress };
 }
 
 function isStopped({ kind }: KeptOutcome | Stopped): boolean {

@@ -59,19 +59,19 @@ interface Batch {
 
 /** Answers how many schedules it has moved on. */
 async function fireBatch(deps: FiringDeps, now: Date, { limit, only, without }: Batch): Promise<number> {
-  const { all: fired, isToTell } = await transaction(deps.db, async (tx) => {
+  const { fired, isToTell } = await transaction(deps.db, async (tx) => {
     const due = await lockDueSchedules(tx, { now, limit, only });
-    if (due.length === 0) return { all: [], isToTell: false };
+    if (due.length === 0) return { fired: [], isToTell: false };
     const decided = await Promise.all(due.map((schedule) => decideFiring(schedule, now, deps)));
     const all = without === undefined ? decided : decided.map((each) => withoutJobs(each, without));
     const [jobs, advances] = [all.flatMap((each) => each.jobs), all.map(({ advance }) => advance)];
-    let isToTell = false;
+    let anyToTell = false;
     for (const part of inParts(jobs)) {
       const submitted = part.map((job) => toStorableJob(job, viewSubmitted(job, deps.publicUrl)));
-      isToTell = (await insertJobs(tx, submitted)).isToTell || isToTell;
+      anyToTell = (await insertJobs(tx, submitted)).isToTell || anyToTell;
     }
     await advanceSchedules(tx, advances, now);
-    return { all, isToTell };
+    return { fired: all, isToTell: anyToTell };
   });
   const submitted = fired.flatMap(({ jobs }) => jobs);
   for (const pool of new Set(submitted.map((job) => job.pool))) deps.announceRuns(pool);

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { findDelivery, listAttempts } from '#store/delivery-reads.ts';
+import { advanceJobs } from '#store/delivery-queue.ts';
 import { requeueDeliveries } from '#store/redeliver.ts';
 import { rescueDeliveries } from '../../../src/callbacks/rescue.ts';
 import { useDatabase } from '../../support/database.ts';
@@ -120,7 +121,8 @@ test('an attempt that is lost counts in the schedule that its delivery has, not 
   await eventually(async () => {
     expect(await findDelivery(database.db, accountId, due.id)).toMatchObject({ status: 'exhausted', attemptCount: 2 });
   });
-  await requeueDeliveries(database.sql, accountId, { ids: [due.id], retry: true, now: new Date() });
+  const queued = await requeueDeliveries(database.sql, accountId, { ids: [due.id], retry: true, now: new Date() });
+  await advanceJobs(database.sql, queued.following);
   worker.loop.wake();
   await receiver.waitFor(3);
   await loseLeases([0, 1]);
