@@ -25,13 +25,12 @@ export async function attempt(
   const { url, signers, timeoutMs = deps.timeoutMs, schedule = deps.schedule } = destination;
   const number = delivery.attemptCount + 1;
   const sentAt = new Date();
-  const requestHeaders =
-    signers === undefined ? {} : { ...destination.headers, ...signedHeaders(delivery, signers, sentAt) };
+  const ours = signers === undefined ? undefined : signedHeaders(delivery, signers, sentAt);
   const { body } = delivery;
   const result =
-    signers === undefined
+    ours === undefined
       ? unsigned(sentAt)
-      : await deps.sender.send({ url, headers: requestHeaders, body, timeoutMs });
+      : await deps.sender.send({ url, headers: { ...destination.headers, ...ours }, body, timeoutMs });
   const { scheduleFrom } = delivery;
   const next =
     scheduleFrom === null
@@ -48,7 +47,7 @@ export async function attempt(
     number,
     trigger: delivery.trigger,
     url,
-    requestHeaders,
+    requestHeaders: ours === undefined ? {} : { ...masked(destination.headers), ...ours },
     bodySha256: hash('sha256', body, 'hex'),
     bodyBytes: body.length,
     signedBy: signers?.map(({ id }) => id) ?? [],
@@ -64,6 +63,13 @@ export async function attempt(
 export function retryAfterOf({ response, finishedAt }: AttemptResult): number | null {
   const value = response?.headers.find(([name]) => name.toLowerCase() === 'retry-after')?.[1];
   return parseRetryAfter(value, finishedAt);
+}
+
+const MASK = '***';
+
+/** Their owner's headers may carry credentials, and the record is for ever and for auditors to read. */
+function masked(headers: Destination['headers']): Record<string, string> {
+  return Object.fromEntries(Object.keys(headers).map((name) => [name, MASK]));
 }
 
 /** Standard Webhooks 1.0: the id is the event's, the same in every attempt; the time is this attempt's. */

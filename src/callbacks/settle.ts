@@ -1,5 +1,7 @@
 import { isOurFault } from '#domain/attempt.ts';
 import { type Health, healthSignOf, isHopeless, isQuiet, nextHealth, type Sign } from '#domain/circuit.ts';
+import type { EndpointEventType } from '#domain/endpoint-event.ts';
+import type { EndpointEventData } from '#domain/endpoint-event-data.ts';
 import type { DisabledReason } from '#domain/endpoint-policy.ts';
 import { type AccountId, type DeliveryId, type EndpointId, type JobId, newId } from '#domain/ids.ts';
 import { type Database, type Transaction, transaction } from '#store/database.ts';
@@ -128,11 +130,11 @@ function exhausted({ delivery, number, result, settledAt }: Settlement): NewEndp
   });
 }
 
-export function endpointEvent(
-  type: NewEndpointEvent['type'],
+export function endpointEvent<T extends EndpointEventType>(
+  type: T,
   { accountId, endpointId }: { accountId: NewEndpointEvent['accountId']; endpointId: EndpointId },
   createdAt: Date,
-  data: Readonly<Record<string, unknown>>,
+  data: EndpointEventData[T],
 ): NewEndpointEvent {
   const body = JSON.stringify({ type, timestamp: createdAt, data: { endpoint: { id: endpointId }, ...data } });
   return { accountId, id: newId('evt', createdAt.getTime()), type, body, createdAt, endpointId };

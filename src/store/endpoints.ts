@@ -12,6 +12,13 @@ export interface EndpointRecord extends Omit<EndpointRow, 'deletedAt'> {
   readonly health: Health;
   /** Deliveries that are queued. */
   readonly backlog: number;
+  readonly recent: RecentDeliveries;
+}
+
+/** Of the latest deliveries that have been attempted. */
+export interface RecentDeliveries {
+  readonly attempted: number;
+  readonly delivered: number;
 }
 
 /** What its owner may change. */
@@ -33,6 +40,9 @@ export type EndpointChanges = Partial<
 
 /** Counted no further: enough to see that much waits. */
 const MOST_BACKLOG = 10_000;
+/** Deliveries that a success rate is of, and how many of the newest are looked at for them: a backlog has no attempts yet. */
+const RECENT = 100;
+const LOOKED_AT = 1000;
 
 /** Those of the account with these ids, or oldest first from one on. Deleted ones are not there. Served by `endpoints_pkey`. */
 export async function readEndpoints(
@@ -44,7 +54,7 @@ export async function readEndpoints(
     SELECT endpoint.account_id AS "accountId", endpoint.id, url, description, metadata, event_types AS "eventTypes", headers,
       timeout_ms AS "timeoutMs", concurrency, rate_per_second AS "ratePerSecond",
       to_json(retry_schedule) AS "retrySchedule", ordering, status, disabled_reason AS "disabledReason",
-      created_at AS "createdAt", updated_at AS "updatedAt", health.health, waiting.backlog
+      created_at AS "createdAt", updated_at AS "updatedAt", health.health, waiting.backlog, recent.recent
     FROM ringback.endpoints AS endpoint
     CROSS JOIN LATERAL (
       SELECT ${healthJson(sql)} AS health
@@ -55,6 +65,15 @@ export async function readEndpoints(
         SELECT FROM ringback.delivery_queue AS item
         WHERE item.state = 'ready' AND item.account_id = endpoint.account_id AND item.endpoint_id = endpoint.id
         LIMIT ${MOST_BACKLOG}) AS few) AS waiting
+    CROSS JOIN LATERAL (
+      SELECT json_build_object(
+        'attempted', count(*), 'delivered', count(*) FILTER (WHERE latest.status = 'delivered')) AS recent
+      FROM (
+        SELECT newest.status FROM (
+          SELECT delivery.status, attempt_count FROM ringback.deliveries AS delivery
+          WHERE delivery.endpoint_id = endpoint.id -- deliveries_of_endpoint; named with the account, deliveries_pkey would serve
+          ORDER BY delivery.id DESC LIMIT ${LOOKED_AT}) AS newest
+        WHERE attempt_count > 0 LIMIT ${RECENT}) AS latest) AS recent
     WHERE endpoint.account_id = ${accountId} AND endpoint.deleted_at IS NULL
       AND endpoint.id > ${after ?? ''} AND (${id ?? null}::text IS NULL OR endpoint.id = ${id ?? null})
     ORDER BY endpoint.id LIMIT ${limit}`;
@@ -70,7 +89,7 @@ export async function findEndpoint(
     'id' in key
       ? await sql<{ id: EndpointId; url: string }[]>`
           SELECT id, url FROM ringback.endpoints
-          WHERE account_id = ${accountId} AND id = ${key.id} AND deleted_at IS NULL`
+          WHERE account_id = ${accountId} AND id = ${key.id} AND num_nonnulls(deleted_at) = 0 -- BY_KEY`
       : await sql<{ id: EndpointId; url: string }[]>`
           SELECT id, url FROM ringback.endpoints
           WHERE account_id = ${accountId} AND url = ${key.url} AND deleted_at IS NULL`;
@@ -120,7 +139,7 @@ export async function changeEndpoint(
       SELECT url, description, metadata, event_types, headers, timeout_ms, concurrency, rate_per_second, retry_schedule,
         ordering, ${now}
       FROM jsonb_populate_record(endpoint, ${JSON.stringify(toColumns(changes))}::text::jsonb))
-    WHERE account_id = ${accountId} AND id = ${id} AND deleted_at IS NULL`;
+    WHERE account_id = ${accountId} AND id = ${id} AND num_nonnulls(deleted_at) = 0 -- BY_KEY`;
   return changed.count === 1;
 }
 
@@ -147,7 +166,7 @@ export async function pauseEndpoint(
 ): Promise<boolean> {
   const paused = await sql`
     UPDATE ringback.endpoints SET status = 'paused', updated_at = ${now}
-    WHERE account_id = ${accountId} AND id = ${id} AND status = 'enabled' AND deleted_at IS NULL`;
+    WHERE account_id = ${accountId} AND id = ${id} AND status = 'enabled' AND num_nonnulls(deleted_at) = 0 -- BY_KEY`;
   return paused.count === 1;
 }
 
@@ -160,7 +179,7 @@ export async function enableEndpoint(
   const enabled = await sql`
     WITH endpoint AS (
       UPDATE ringback.endpoints SET status = 'enabled', disabled_reason = NULL, updated_at = ${now}
-      WHERE account_id = ${accountId} AND id = ${id} AND status <> 'enabled' AND deleted_at IS NULL
+      WHERE account_id = ${accountId} AND id = ${id} AND status <> 'enabled' AND num_nonnulls(deleted_at) = 0 -- BY_KEY
       RETURNING account_id, id
     )
     UPDATE ringback.endpoint_health AS health SET
@@ -178,7 +197,7 @@ export async function deleteEndpoint(
   const deleted = await sql`
     WITH endpoint AS (
       UPDATE ringback.endpoints SET deleted_at = ${now}, updated_at = ${now}
-      WHERE account_id = ${accountId} AND id = ${id} AND deleted_at IS NULL
+      WHERE account_id = ${accountId} AND id = ${id} AND num_nonnulls(deleted_at) = 0 -- BY_KEY
       RETURNING account_id, id
     ), secret AS (
       UPDATE ringback.endpoint_secrets AS secret SET expires_at = least(expires_at, ${now}) FROM endpoint

@@ -20,7 +20,7 @@ export async function insertPing(
   >`
     WITH endpoint AS (
       SELECT * FROM ringback.endpoints
-      WHERE account_id = ${accountId} AND id = ${endpointId} AND deleted_at IS NULL
+      WHERE account_id = ${accountId} AND id = ${endpointId} AND num_nonnulls(deleted_at) = 0 -- BY_KEY
     ), event AS (
       INSERT INTO ringback.events (account_id, id, type, body, created_at)
       SELECT account_id, ${eventId}, ${type}, convert_to(${body}, 'UTF8'), ${now} FROM endpoint
