@@ -1,4 +1,5 @@
 import { ApiKeys } from '#accounts/api-keys.ts';
+import { DeliveryLists } from '#callbacks/delivery-lists.ts';
 import { DeliveryQueries } from '#callbacks/delivery-queries.ts';
 import { Endpoints } from '#callbacks/endpoints.ts';
 import { Pings } from '#callbacks/ping.ts';
@@ -62,6 +63,7 @@ export function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts:
     workerReports: new RunReports({ ...parts, ...shared, log, holders: ['worker'] }),
     completions: new Completions({ ...parts, ...shared, log }),
     deliveries: new DeliveryQueries(db),
+    deliveryLists: new DeliveryLists(db),
     endpoints: new Endpoints(parts),
     registration: new Registration({ ...parts, keys, verification: new Verification(probing) }),
     secrets: new Secrets({ db, keys }),

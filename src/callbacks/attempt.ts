@@ -30,11 +30,16 @@ export async function attempt(
   const { body, scheduleFrom } = delivery;
   const unreadable = unreadableOf(destination);
   const signedBy = unreadable === undefined ? (signers ?? []) : [];
-  const requestHeaders =
-    unreadable === undefined ? { ...destination.headers, ...signedHeaders(delivery, signedBy, sentAt) } : {};
+  const ours = signedHeaders(delivery, signedBy, sentAt);
   const answered =
     unreadable === undefined
-      ? await deps.sender.send({ url, headers: requestHeaders, body, timeoutMs, tls: tls ?? undefined })
+      ? await deps.sender.send({
+          url,
+          headers: { ...destination.headers, ...ours },
+          body,
+          timeoutMs,
+          tls: tls ?? undefined,
+        })
       : unsent(unreadable, sentAt);
   const result = deps.judge?.(answered) ?? answered;
   const next =
@@ -52,7 +57,7 @@ export async function attempt(
     number,
     trigger: delivery.trigger,
     url,
-    requestHeaders,
+    requestHeaders: unreadable !== undefined ? {} : { ...masked(destination.headers), ...ours },
     bodySha256: hash('sha256', body, 'hex'),
     bodyBytes: body.length,
     signedBy: signedBy.map(({ id }) => id),
@@ -68,6 +73,13 @@ export async function attempt(
 export function retryAfterOf({ response, finishedAt }: AttemptResult): number | null {
   const value = response?.headers.find(([name]) => name.toLowerCase() === 'retry-after')?.[1];
   return parseRetryAfter(value, finishedAt);
+}
+
+const MASK = '***';
+
+/** Their owner's headers may carry credentials, and the record is for ever and for auditors to read. */
+function masked(headers: Destination['headers']): Record<string, string> {
+  return Object.fromEntries(Object.keys(headers).map((name) => [name, MASK]));
 }
 
 /** Standard Webhooks 1.0: the id is the event's, the same in every attempt; the time is this attempt's. */

@@ -1,5 +1,6 @@
 import type { AttemptResult } from '#domain/attempt.ts';
 import type { EndpointEventType } from '#domain/endpoint-event.ts';
+import type { EndpointEventData } from '#domain/endpoint-event-data.ts';
 import { newId, type WorkerId } from '#domain/ids.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import type { Sender } from '#egress/send.ts';
@@ -8,7 +9,7 @@ import type { EndpointRef } from '#store/endpoint-health.ts';
 import { insertProbe } from '#store/probes.ts';
 import { attempt } from './attempt.ts';
 import { openDestination } from './destination.ts';
-import { endpointEvent, renderEndpointEvent, settle, type SettleDeps } from './settle.ts';
+import { eventOf, renderEndpointEvent, settle, type SettleDeps } from './settle.ts';
 
 export interface ProbeDeps extends SettleDeps {
   readonly sender: Sender;
@@ -22,7 +23,7 @@ export interface Probe {
   /** Which endpoints it is for: those that have yet to prove whose they are, or the others. */
   readonly toUnverified: boolean;
   /** What is sent and not stored: it is in the request's data, and nowhere in the event. */
-  readonly unstored?: Readonly<Record<string, string>>;
+  readonly unstored?: EndpointEventData['endpoint.challenge'];
   /** What its answer means, when not every 2xx will do. */
   readonly judge?: (result: AttemptResult) => AttemptResult;
 }
@@ -37,11 +38,11 @@ const LEASE_SLACK_MS = 60_000;
 export async function probe(
   deps: ProbeDeps,
   ref: EndpointRef,
-  { type, toUnverified, unstored = {}, judge }: Probe,
+  { type, toUnverified, unstored, judge }: Probe,
 ): Promise<AttemptRecord | undefined> {
   const { db, keys, workerId, timeoutMs } = deps;
   const now = new Date();
-  const event = endpointEvent(type, ref, now, {});
+  const event = eventOf(type, ref, now, renderEndpointEvent(type, ref, now, {}));
   const ids = { deliveryId: newId('dlv', now.getTime()), attemptId: newId('att', now.getTime()) };
   const lease = { workerId, timeoutMs, slackMs: LEASE_SLACK_MS };
   const destination = await insertProbe(db.sql, event, { ...ids, ...lease, toUnverified });
@@ -56,7 +57,7 @@ export async function probe(
     attemptCount: 0,
     scheduleFrom: null,
     trigger: 'probe' as const,
-    body: Buffer.from(renderEndpointEvent(type, ref, now, unstored)),
+    body: Buffer.from(renderEndpointEvent(type, ref, now, unstored ?? {})),
   };
   const settlement = await attempt(delivery, openDestination(destination, keys), { ...deps, schedule: [0], judge });
   deps.eventsWritten([ref.accountId]);

@@ -1,5 +1,7 @@
 import { isOurFault } from '#domain/attempt.ts';
 import { type Health, healthSignOf, isHopeless, isQuiet, nextHealth, type Sign } from '#domain/circuit.ts';
+import type { EndpointEventType } from '#domain/endpoint-event.ts';
+import type { EndpointEventData } from '#domain/endpoint-event-data.ts';
 import type { DisabledReason } from '#domain/endpoint-policy.ts';
 import { type AccountId, type DeliveryId, type JobId, newId } from '#domain/ids.ts';
 import { type Database, type Transaction, transaction } from '#store/database.ts';
@@ -128,22 +130,31 @@ function exhausted({ delivery, number, result, settledAt }: Settlement): NewEndp
   });
 }
 
-export function endpointEvent(
-  type: NewEndpointEvent['type'],
+export function endpointEvent<T extends EndpointEventType>(
+  type: T,
+  ref: EndpointRef,
+  createdAt: Date,
+  data: EndpointEventData[T],
+): NewEndpointEvent {
+  return eventOf(type, ref, createdAt, renderEndpointEvent(type, ref, createdAt, data));
+}
+
+/** One whose body is rendered already. */
+export function eventOf(
+  type: EndpointEventType,
   { accountId, endpointId }: EndpointRef,
   createdAt: Date,
-  data: Readonly<Record<string, unknown>>,
+  body: string,
 ): NewEndpointEvent {
-  const body = renderEndpointEvent(type, { endpointId }, createdAt, data);
   return { accountId, id: newId('evt', createdAt.getTime()), type, body, createdAt, endpointId };
 }
 
 /** The callback's body. */
 export function renderEndpointEvent(
-  type: NewEndpointEvent['type'],
+  type: EndpointEventType,
   { endpointId }: Pick<EndpointRef, 'endpointId'>,
   createdAt: Date,
-  data: Readonly<Record<string, unknown>>,
+  data: object,
 ): string {
   return JSON.stringify({ type, timestamp: createdAt, data: { endpoint: { id: endpointId }, ...data } });
 }

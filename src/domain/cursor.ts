@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { refuse, type Result } from './problem.ts';
 
 /** To be raised when a place changes its meaning: cursors handed out before are refused then, not misread. */
 const VERSION = 1;
@@ -31,4 +32,9 @@ function parse(text: string): unknown {
   } catch {
     return undefined;
   }
+}
+
+/** `message` says what the cursor must be, or what has become of it. */
+export function refuseCursor(message: string): Result<never> {
+  return refuse('invalid_query', `/cursor: ${message}`, { faults: [{ path: '/cursor', message }] });
 }

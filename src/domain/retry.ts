@@ -1,3 +1,5 @@
+import { parseHttpDate } from './http-date.ts';
+
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
@@ -77,14 +79,10 @@ export function nextRunAt(
   return new Date(now.getTime() + Math.max(jitter(delayMs, policy.jitter, random), askedMs));
 }
 
-const HTTP_DATE =
-  /^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d{2} (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) \d{4} \d{2}:\d{2}:\d{2} GMT$/;
-
-/** Milliseconds that a `Retry-After` field asks for (RFC 9110, 10.2.3: seconds or a date); null when it is neither. */
+/** Milliseconds that a `Retry-After` field asks for (RFC 9110, 10.2.3: seconds or a date, in any of its forms); null when it is neither. */
 export function parseRetryAfter(value: string | undefined, now: Date): number | null {
   const text = value?.trim() ?? '';
   if (/^\d+$/.test(text)) return Number(text) * SECOND;
-  if (!HTTP_DATE.test(text)) return null;
-  const at = Date.parse(text);
-  return Number.isNaN(at) ? null : Math.max(0, at - now.getTime());
+  const at = parseHttpDate(text, now);
+  return at === undefined ? null : Math.max(0, at.getTime() - now.getTime());
 }

@@ -30,7 +30,10 @@ import { type RunRoutesDeps, runRoutes } from './routes/worker-runs.ts';
 type JobDeps = JobRoutesDeps & JobListRoutesDeps & JobStatusRoutesDeps & JobEventRoutesDeps & SubmissionRoutesDeps;
 type WorkerDeps = ClaimRoutesDeps & RunRoutesDeps & CompletionRoutesDeps;
 
-type CallbackDeps = EndpointRoutesDeps & SecretRoutesDeps & Pick<DeliveryRoutesDeps, 'redelivery'> & FeedRoutesDeps;
+type CallbackDeps = EndpointRoutesDeps &
+  SecretRoutesDeps &
+  Pick<DeliveryRoutesDeps, 'deliveryLists' | 'redelivery'> &
+  FeedRoutesDeps;
 
 export interface AppDeps
   extends Omit<JobDeps, 'renderJob'>, WorkerDeps, ScheduleRoutesDeps, LogRoutesDeps, CallbackDeps {

@@ -1,6 +1,6 @@
 import type { OpenAPIHono } from '@hono/zod-openapi';
-import { callbackEventSchema } from './schemas/callback.ts';
 import type { Env } from './env.ts';
+import { WEBHOOK_HEADERS, WEBHOOK_RESPONSES, WEBHOOKS } from './schemas/webhook.ts';
 
 /** OpenAPI 3.1, from the schemas that validate. */
 export function openApiDocument(app: OpenAPIHono<Env>, { version, publicUrl }: { version: string; publicUrl: string }) {
@@ -10,14 +10,17 @@ export function openApiDocument(app: OpenAPIHono<Env>, { version, publicUrl }: {
     scheme: 'bearer',
     description: 'An API key: rbk_...',
   });
-  registry.registerWebhook({
-    method: 'post',
-    path: 'job.ended',
-    summary: 'A job ended',
-    description: 'Signed per Standard Webhooks 1.0: webhook-id, webhook-timestamp, webhook-signature.',
-    request: { body: { content: { 'application/json': { schema: callbackEventSchema } } } },
-    responses: { 200: { description: 'Any 2xx: received. Anything else is retried.' } },
-  });
+  for (const { type, summary, description = '', body } of WEBHOOKS)
+    registry.registerWebhook({
+      method: 'post',
+      path: type,
+      summary,
+      description: `${description} Signed per Standard Webhooks 1.0: see docs/guides/verify-a-callback.md.`.trim(),
+      security: [],
+      parameters: WEBHOOK_HEADERS,
+      request: { body: { required: true, content: { 'application/json': { schema: body } } } },
+      responses: WEBHOOK_RESPONSES,
+    });
   return app.getOpenAPI31Document({
     openapi: '3.1.0',
     info: {

@@ -5,7 +5,7 @@ import { summarize } from '#domain/certificate.ts';
 
 /** Rows as clients see them: snake case, and nothing that is ours alone. */
 export function viewEndpoint(endpoint: EndpointRecord) {
-  const { health } = endpoint;
+  const { health, recent } = endpoint;
   return {
     id: endpoint.id,
     url: endpoint.url,
@@ -30,6 +30,8 @@ export function viewEndpoint(endpoint: EndpointRecord) {
       last_success_at: health.lastSuccessAt,
       last_failure_at: health.lastFailureAt,
       backlog: endpoint.backlog,
+      success_rate: recent.attempted === 0 ? null : recent.delivered / recent.attempted,
+      recent,
     },
     created_at: endpoint.createdAt,
     updated_at: endpoint.updatedAt,
@@ -51,7 +53,7 @@ function viewCertificate(pem: string) {
   return { subject, issuer, fingerprint_sha256: fingerprintSha256, valid_from: validFrom, valid_to: validTo };
 }
 
-export function viewDelivery(delivery: DeliveryRecord) {
+export function viewDelivery(delivery: Omit<DeliveryRecord, 'position' | 'scheduleFrom'>) {
   return {
     id: delivery.id,
     event_id: delivery.eventId,

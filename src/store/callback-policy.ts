@@ -22,7 +22,7 @@ export async function findTarget({ sql }: Database, accountId: AccountId, key: T
       ? await sql<[FoundTarget]>`
           SELECT callback_policy AS policy, endpoint.id, url, is_registered AS "isRegistered", status
           FROM ringback.accounts AS account LEFT JOIN ringback.endpoints AS endpoint
-            ON endpoint.account_id = account.account_id AND endpoint.id = ${key.id} AND endpoint.deleted_at IS NULL
+            ON endpoint.account_id = account.account_id AND endpoint.id = ${key.id} AND num_nonnulls(deleted_at) = 0 -- BY_KEY
           WHERE account.account_id = ${accountId}`
       : await sql<[FoundTarget]>`
           SELECT callback_policy AS policy, endpoint.id, url, is_registered AS "isRegistered", status
@@ -52,7 +52,7 @@ export async function lockEndpoint(
     SELECT endpoint.id, url, is_registered AS "isRegistered", status, callback_policy AS policy,
       tls_authorities IS NOT NULL AS "hasAuthorities", tls_certificate IS NOT NULL AS "hasCertificate"
     FROM ringback.endpoints AS endpoint JOIN ringback.accounts AS account USING (account_id)
-    WHERE endpoint.account_id = ${accountId} AND endpoint.id = ${endpointId} AND deleted_at IS NULL
+    WHERE endpoint.account_id = ${accountId} AND endpoint.id = ${endpointId} AND num_nonnulls(deleted_at) = 0 -- BY_KEY
     FOR NO KEY UPDATE OF endpoint`;
   return endpoint;
 }
@@ -65,7 +65,7 @@ export async function unverifyEndpoint(
 ): Promise<void> {
   await sql`
     UPDATE ringback.endpoints SET status = 'unverified', disabled_reason = NULL, updated_at = ${now}
-    WHERE account_id = ${accountId} AND id = ${endpointId} AND deleted_at IS NULL`;
+    WHERE account_id = ${accountId} AND id = ${endpointId} AND num_nonnulls(deleted_at) = 0 -- BY_KEY`;
 }
 
 /**
@@ -81,7 +81,7 @@ export async function verifyEndpoint(
     WITH endpoint AS (
       UPDATE ringback.endpoints SET status = 'enabled', updated_at = ${now}
       WHERE account_id = ${accountId} AND id = ${endpointId} AND status = 'unverified' AND url = ${url}
-        AND deleted_at IS NULL
+        AND num_nonnulls(deleted_at) = 0 -- BY_KEY
       RETURNING account_id, id
     )
     UPDATE ringback.endpoint_health AS health SET

@@ -19,7 +19,7 @@ import { signingSecrets } from './endpoint-secrets.ts';
 import { type SealedTls, tlsJson } from './endpoint-tls.ts';
 
 export interface DeliveryClaim {
-  /** Attempts at most. */
+  /** Attempts at most: the places that this worker has free. */
   readonly limit: number;
   readonly workerId: WorkerId;
   readonly leaseMs: number;
@@ -95,7 +95,8 @@ const BASE_32 = '0123456789abcdefghjkmnpqrstvwxyz';
  * Takes deliveries that are due, with all that is needed to send them, in one statement.
  *
  * Fair by endpoint, as claims of runs are by account: an endpoint with few attempts under way comes before one with many,
- * and what there is to take is shared among those that wait and may have more. `delivery_queue_ready` serves it: one probe
+ * and what there is to take is shared among those that wait and may have more; one endpoint leaves half of a courier's places to
+ * others. `delivery_queue_ready` serves it: one probe
  * for each endpoint with something due (never more than MAX_LANES), then the front of each lane. SKIP LOCKED leaves to
  * another claim what it is taking.
  *
@@ -128,7 +129,9 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
         LIMIT 1) AS next
       WHERE walk.number < ${MAX_LANES}
     ), under_way AS MATERIALIZED (
-      SELECT account_id, endpoint_id, count(*)::int AS attempts FROM ringback.delivery_queue
+      SELECT account_id, endpoint_id, count(*)::int AS attempts,
+        (count(*) FILTER (WHERE worker_id = ${workerId}))::int AS attempts_here
+      FROM ringback.delivery_queue
       WHERE state = 'leased' GROUP BY account_id, endpoint_id
     ), candidate AS MATERIALIZED (
       SELECT walk.account_id, walk.endpoint_id, walk.number, coalesce(under_way.attempts, 0) AS attempts, lane.claims,
@@ -140,6 +143,8 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
         CASE WHEN endpoint.status <> 'enabled' OR endpoint.deleted_at IS NOT NULL OR health.resume_at > now()
           OR lane.blocked_until > now() THEN 0
         ELSE least(
+          -- No more here than are left for others: however many it may have, one that hangs does not stop a courier.
+          (${limit}::int + 1 - coalesce(under_way.attempts_here, 0)) / 2,
           -- At its rate, a second's worth at once, or one.
           CASE WHEN endpoint.rate_per_second IS NOT NULL THEN floor(endpoint.rate_per_second * extract(epoch FROM
             greatest(1, 1 / endpoint.rate_per_second) * interval '1 s' + now() - greatest(lane.paid_until, now())) + 1e-6)::int END,

@@ -45,7 +45,7 @@ export async function disableEndpoint(
 ): Promise<boolean> {
   const disabled = await sql`
     UPDATE ringback.endpoints SET status = 'disabled', disabled_reason = ${reason}, updated_at = ${now}
-    WHERE account_id = ${accountId} AND id = ${endpointId} AND status = 'enabled' AND deleted_at IS NULL`;
+    WHERE account_id = ${accountId} AND id = ${endpointId} AND status = 'enabled' AND num_nonnulls(deleted_at) = 0 -- BY_KEY`;
   return disabled.count === 1;
 }
 

@@ -25,7 +25,8 @@ export async function lockSecrets(
   // meantime must not get another one.
   const [endpoint] = await tx`
     SELECT FROM ringback.endpoints
-    WHERE account_id = ${accountId} AND id = ${endpointId} AND deleted_at IS NULL FOR NO KEY UPDATE`;
+    WHERE account_id = ${accountId} AND id = ${endpointId}
+      AND num_nonnulls(deleted_at) = 0 FOR NO KEY UPDATE -- BY_KEY`;
   if (endpoint === undefined) return undefined;
   return tx<Array<Pick<SecretRecord, 'id' | 'scheme'>>>`
     SELECT id, scheme FROM ringback.endpoint_secrets

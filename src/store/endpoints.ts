@@ -12,6 +12,13 @@ export interface EndpointRecord extends Omit<EndpointRow, 'deletedAt' | 'tlsKeyI
   readonly health: Health;
   /** Deliveries that are queued. */
   readonly backlog: number;
+  readonly recent: RecentDeliveries;
+}
+
+/** Of the latest deliveries that have been attempted. */
+export interface RecentDeliveries {
+  readonly attempted: number;
+  readonly delivered: number;
 }
 
 /** What its owner may change. */
@@ -37,6 +44,9 @@ export type EndpointChanges = Partial<
 
 /** Counted no further: enough to see that much waits. */
 const MOST_BACKLOG = 10_000;
+/** Deliveries that a success rate is of, and how many of the newest are looked at for them: a backlog has no attempts yet. */
+const RECENT = 100;
+const LOOKED_AT = 1000;
 
 /** Those of the account with these ids, or oldest first from one on. Deleted ones are not there. Served by `endpoints_pkey`. */
 export async function readEndpoints(
@@ -49,7 +59,7 @@ export async function readEndpoints(
       timeout_ms AS "timeoutMs", concurrency, rate_per_second AS "ratePerSecond",
       to_json(retry_schedule) AS "retrySchedule", ordering, status, disabled_reason AS "disabledReason",
       is_registered AS "isRegistered", tls_authorities AS "tlsAuthorities", tls_certificate AS "tlsCertificate",
-      created_at AS "createdAt", updated_at AS "updatedAt", health.health, waiting.backlog
+      created_at AS "createdAt", updated_at AS "updatedAt", health.health, waiting.backlog, recent.recent
     FROM ringback.endpoints AS endpoint
     CROSS JOIN LATERAL (
       SELECT ${healthJson(sql)} AS health
@@ -60,6 +70,15 @@ export async function readEndpoints(
         SELECT FROM ringback.delivery_queue AS item
         WHERE item.state = 'ready' AND item.account_id = endpoint.account_id AND item.endpoint_id = endpoint.id
         LIMIT ${MOST_BACKLOG}) AS few) AS waiting
+    CROSS JOIN LATERAL (
+      SELECT json_build_object(
+        'attempted', count(*), 'delivered', count(*) FILTER (WHERE latest.status = 'delivered')) AS recent
+      FROM (
+        SELECT newest.status FROM (
+          SELECT delivery.status, attempt_count FROM ringback.deliveries AS delivery
+          WHERE delivery.endpoint_id = endpoint.id -- deliveries_of_endpoint; named with the account, deliveries_pkey would serve
+          ORDER BY delivery.id DESC LIMIT ${LOOKED_AT}) AS newest
+        WHERE attempt_count > 0 LIMIT ${RECENT}) AS latest) AS recent
     WHERE endpoint.account_id = ${accountId} AND endpoint.deleted_at IS NULL
       AND endpoint.id > ${after ?? ''} AND (${id ?? null}::text IS NULL OR endpoint.id = ${id ?? null})
     ORDER BY endpoint.id LIMIT ${limit}`;
@@ -68,7 +87,7 @@ export async function readEndpoints(
 
 export async function isEndpoint({ sql }: Database, accountId: AccountId, id: EndpointId): Promise<boolean> {
   const [found] = await sql`
-    SELECT FROM ringback.endpoints WHERE account_id = ${accountId} AND id = ${id} AND deleted_at IS NULL`;
+    SELECT FROM ringback.endpoints WHERE account_id = ${accountId} AND id = ${id} AND num_nonnulls(deleted_at) = 0 -- BY_KEY`;
   return found !== undefined;
 }
 
@@ -119,7 +138,7 @@ export async function registerEndpoint(
 ): Promise<void> {
   await sql`
     UPDATE ringback.endpoints SET is_registered = true, updated_at = ${now}
-    WHERE account_id = ${accountId} AND id = ${id} AND deleted_at IS NULL`;
+    WHERE account_id = ${accountId} AND id = ${id} AND num_nonnulls(deleted_at) = 0 -- BY_KEY`;
 }
 
 /** Changes what is given. False when there is no such endpoint. Throws a unique violation when another one has that URL. */
@@ -136,7 +155,7 @@ export async function changeEndpoint(
       SELECT url, description, metadata, event_types, headers, timeout_ms, concurrency, rate_per_second, retry_schedule,
         ordering, tls_authorities, tls_certificate, tls_key_id, tls_key_ciphertext, ${now}
       FROM jsonb_populate_record(endpoint, ${JSON.stringify(toColumns(changes))}::text::jsonb))
-    WHERE account_id = ${accountId} AND id = ${id} AND deleted_at IS NULL`;
+    WHERE account_id = ${accountId} AND id = ${id} AND num_nonnulls(deleted_at) = 0 -- BY_KEY`;
   return changed.count === 1;
 }
 
@@ -167,7 +186,7 @@ export async function pauseEndpoint(
 ): Promise<boolean> {
   const paused = await sql`
     UPDATE ringback.endpoints SET status = 'paused', updated_at = ${now}
-    WHERE account_id = ${accountId} AND id = ${id} AND status = 'enabled' AND deleted_at IS NULL`;
+    WHERE account_id = ${accountId} AND id = ${id} AND status = 'enabled' AND num_nonnulls(deleted_at) = 0 -- BY_KEY`;
   return paused.count === 1;
 }
 
@@ -180,7 +199,7 @@ export async function enableEndpoint(
   const enabled = await sql`
     WITH endpoint AS (
       UPDATE ringback.endpoints SET status = 'enabled', disabled_reason = NULL, updated_at = ${now}
-      WHERE account_id = ${accountId} AND id = ${id} AND status IN ('paused', 'disabled') AND deleted_at IS NULL
+      WHERE account_id = ${accountId} AND id = ${id} AND status IN ('paused', 'disabled') AND num_nonnulls(deleted_at) = 0 -- BY_KEY
       RETURNING account_id, id
     )
     UPDATE ringback.endpoint_health AS health SET
@@ -198,7 +217,7 @@ export async function deleteEndpoint(
   const deleted = await sql`
     WITH endpoint AS (
       UPDATE ringback.endpoints SET deleted_at = ${now}, updated_at = ${now}
-      WHERE account_id = ${accountId} AND id = ${id} AND deleted_at IS NULL
+      WHERE account_id = ${accountId} AND id = ${id} AND num_nonnulls(deleted_at) = 0 -- BY_KEY
       RETURNING account_id, id
     ), secret AS (
       UPDATE ringback.endpoint_secrets AS secret SET expires_at = least(expires_at, ${now}) FROM endpoint

@@ -31,7 +31,7 @@ export async function insertProbe(
   >`
     WITH endpoint AS (
       SELECT * FROM ringback.endpoints
-      WHERE account_id = ${accountId} AND id = ${endpointId} AND deleted_at IS NULL
+      WHERE account_id = ${accountId} AND id = ${endpointId} AND num_nonnulls(deleted_at) = 0 -- BY_KEY
         AND (status = 'unverified') = ${toUnverified}
     ), event AS (
       INSERT INTO ringback.events (account_id, id, type, body, created_at)

@@ -166,7 +166,7 @@ export async function lockDueSchedules(
       (SELECT json_build_object('id', endpoint.id, 'isRegistered', is_registered, 'status', status)
         FROM ringback.endpoints AS endpoint
         WHERE endpoint.account_id = schedule.account_id AND endpoint.id = schedule.callback_endpoint_id
-          AND endpoint.deleted_at IS NULL) AS "callbackEndpoint"
+          AND num_nonnulls(deleted_at) = 0) AS "callbackEndpoint" -- BY_KEY
     FROM ringback.job_schedules AS schedule
     WHERE next_fire_at <= ${now}
       AND (${only === undefined} OR (account_id = ${only?.accountId ?? ''} AND id = ${only?.id ?? ''}))

@@ -144,6 +144,34 @@ describe('custom headers', () => {
     expect(headers).toMatchObject({ authorization: 'Bearer t0ken', 'x-tenant': '4711' });
     expect(headers['webhook-signature']).toMatch(/^v1,/);
   });
+
+  it('are on record by name only, and ours as they were sent', async () => {
+    const receiver = await startReceiver();
+    const { id } = await register({
+      url: receiver.url,
+      headers: { Authorization: 'Bearer s3cret', 'X-Tenant': '4711' },
+    });
+    const job = await submit(ask, { ...echo, callback: { endpoint_id: id } });
+    const { headers: sent } = await receiver.next();
+    expect(sent).toMatchObject({ authorization: 'Bearer s3cret', 'x-tenant': '4711' });
+    const rows = await eventually(async () => {
+      const made = await database.sql<{ delivery_id: string; text: string }[]>`
+        SELECT delivery_id, row_to_json(attempt)::text AS text FROM ringback.delivery_attempts AS attempt
+        WHERE job_id = ${job.id}`;
+      expect(made).toHaveLength(1);
+      return made;
+    });
+    expect(rows[0]!.text).not.toContain('s3cret');
+    const [attempt] = (await ask('GET', `/v1/deliveries/${rows[0]!.delivery_id}/attempts`)).json.items;
+    expect(attempt.request.headers).toEqual({
+      Authorization: '***',
+      'X-Tenant': '***',
+      'content-type': 'application/json',
+      'webhook-id': sent['webhook-id'],
+      'webhook-timestamp': sent['webhook-timestamp'],
+      'webhook-signature': sent['webhook-signature'],
+    });
+  });
 });
 
 describe('a ping', () => {

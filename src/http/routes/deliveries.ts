@@ -1,4 +1,5 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
+import type { DeliveryLists } from '#callbacks/delivery-lists.ts';
 import type { DeliveryQueries } from '#callbacks/delivery-queries.ts';
 import type { Redelivery } from '#callbacks/redelivery.ts';
 import { parseId } from '#domain/ids.ts';
@@ -8,6 +9,7 @@ import { jsonBody } from '../middleware/json-body.ts';
 import { problem } from '../problem.ts';
 import { attemptSchema, deliverySchema } from '../schemas/callback.ts';
 import { idSchema, json, problems } from '../schemas/common.ts';
+import { deliveryListQuery, deliveryListSchema } from '../schemas/delivery-list.ts';
 import { redeliverySchema } from '../schemas/endpoint.ts';
 import { onInvalid } from '../validation.ts';
 import { viewAttempt, viewDelivery } from '../views.ts';
@@ -16,11 +18,26 @@ const deliveryById = { params: z.object({ id: idSchema('dlv') }) };
 
 export interface DeliveryRoutesDeps {
   readonly deliveries: DeliveryQueries;
+  readonly deliveryLists: DeliveryLists;
   readonly redelivery: Pick<Redelivery, 'redeliver'>;
   readonly maxBodyBytes: number;
 }
 
-export function deliveryRoutes({ deliveries, redelivery, maxBodyBytes }: DeliveryRoutesDeps) {
+const listDescription = `\
+Newest first. A page may hold fewer deliveries than \`limit\`, or none, though more follow: one request looks at a bounded number \
+of deliveries, so that it takes the same time however rare what it asks for. Only \`next_cursor: null\` ends the list.
+
+A cursor goes with the filters of the page it came with. \`limit\` may change from page to page.`;
+
+export function deliveryRoutes({ deliveries, deliveryLists, redelivery, maxBodyBytes }: DeliveryRoutesDeps) {
+  const list = createRoute({
+    method: 'get',
+    path: '/v1/deliveries',
+    summary: 'List deliveries, newest first',
+    description: listDescription,
+    request: { query: deliveryListQuery },
+    responses: { 200: json(deliveryListSchema, 'A page of deliveries.'), ...problems(400) },
+  });
   const get = createRoute({
     method: 'get',
     path: '/v1/deliveries/{id}',
@@ -63,6 +80,12 @@ export function deliveryRoutes({ deliveries, redelivery, maxBodyBytes }: Deliver
       const { accountId } = c.get('apiKey');
       const sent = await redelivery.redeliver(accountId, c.req.valid('param').id, { retry, endpointId });
       return sent.ok ? c.json(viewDelivery(sent.value), 202) : problem(c, sent);
+    })
+    .openapi(list, async (c) => {
+      const page = await deliveryLists.page(c.get('apiKey').accountId, c.req.valid('query'));
+      if (!page.ok) return problem(c, page);
+      const { items, nextCursor, hasMore } = page.value;
+      return c.json({ items: items.map(viewDelivery), next_cursor: nextCursor, has_more: hasMore }, 200);
     })
     .openapi(get, async (c) => {
       const found = await deliveries.find(c.get('apiKey').accountId, c.req.valid('param').id);

@@ -2,8 +2,6 @@ import { z } from '@hono/zod-openapi';
 import { ATTEMPT_OUTCOMES, ATTEMPT_TRIGGERS } from '#domain/attempt.ts';
 import { DELIVERY_STATUSES } from '#domain/delivery.ts';
 import { SUBSCRIBABLE_EVENT_TYPES } from '#domain/endpoint-policy.ts';
-import { CALLBACK_EVENT_TYPES } from '#domain/job.ts';
-import { jobSchema } from './job.ts';
 import { timestamp } from './common.ts';
 
 export const deliverySchema = z
@@ -63,13 +61,3 @@ export const attemptSchema = z
     worker_id: z.string(),
   })
   .openapi('Attempt');
-
-/** What a callback carries; the same bytes in every attempt. */
-export const callbackEventSchema = z
-  .object({
-    type: z.enum(CALLBACK_EVENT_TYPES),
-    timestamp: timestamp(),
-    sequence: z.int().openapi({ description: 'Counts the events of the job.' }),
-    data: z.object({ job: jobSchema }),
-  })
-  .openapi('CallbackEvent');

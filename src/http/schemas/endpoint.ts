@@ -113,6 +113,19 @@ export const endpointSchema = z
       last_success_at: timestamp().nullable(),
       last_failure_at: timestamp().nullable(),
       backlog: z.int().openapi({ description: 'Deliveries that are due and not sent yet; counted to 10,000.' }),
+      success_rate: z
+        .number()
+        .min(0)
+        .max(1)
+        .nullable()
+        .openapi({
+          description:
+            'The share of `recent` that was delivered. What has yet to be tried again counts as not delivered. Null when none of the ' +
+            'newest 1,000 deliveries has been attempted.',
+        }),
+      recent: z
+        .object({ attempted: z.int(), delivered: z.int() })
+        .openapi({ description: 'Of the latest deliveries that were attempted, up to 100.' }),
     }),
     created_at: timestamp(),
     updated_at: timestamp(),

@@ -1,8 +1,8 @@
+import { refuseCursor } from '#domain/cursor.ts';
 import type { AccountId } from '#domain/ids.ts';
 import { type Result, refuse } from '#domain/problem.ts';
 import type { Database } from '#store/database.ts';
 import { type FeedEvent, readFeed, readFeedOfJob } from '#store/event-feed.ts';
-import { refuseCursor } from '../read/job-filter.ts';
 import { startWalk, type Walking } from '../read/job-walk.ts';
 import { Batches } from '../run/batches.ts';
 import { HEARTBEAT_MS, LONGEST_MS } from '../wait/job-events.ts';

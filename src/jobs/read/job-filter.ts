@@ -1,6 +1,5 @@
 import { type AccountId, idBound } from '#domain/ids.ts';
 import type { JobStatus } from '#domain/job.ts';
-import { type Result, refuse } from '#domain/problem.ts';
 import type { JobMatch } from '#store/job-lists.ts';
 import type { JobRecord } from '#store/jobs.ts';
 
@@ -40,8 +39,4 @@ export function scopeOf(kind: 'list' | 'walk', accountId: AccountId, filter: Job
   const sorted = (values: readonly string[] | undefined) => values && [...new Set(values)].sort();
   const entries = Object.entries(metadata).sort(([a], [b]) => (a < b ? -1 : 1));
   return [kind, accountId, sorted(types), sorted(statuses), entries, createdAfter?.getTime(), createdBefore?.getTime()];
-}
-
-export function refuseCursor(message: string): Result<never> {
-  return refuse('invalid_query', `/cursor: ${message}`, { faults: [{ path: '/cursor', message }] });
 }

@@ -1,11 +1,11 @@
-import { openCursor, sealCursor } from '#domain/cursor.ts';
+import { openCursor, refuseCursor, sealCursor } from '#domain/cursor.ts';
 import { type AccountId, type JobId, parseId } from '#domain/ids.ts';
 import { isFinal } from '#domain/job.ts';
 import type { Result } from '#domain/problem.ts';
 import type { Database } from '#store/database.ts';
 import { findJobsByMetadata, scanJobs, scanOpenJobs } from '#store/job-lists.ts';
 import type { JobRecord } from '#store/jobs.ts';
-import { type JobPage, matchOf, refuseCursor, scopeOf } from './job-filter.ts';
+import { type JobPage, matchOf, scopeOf } from './job-filter.ts';
 import { openWalk, startWalk, walkOn, type WalkQuery } from './job-walk.ts';
 
 export interface JobListQuery extends WalkQuery {

@@ -1,9 +1,9 @@
-import { openCursor, sealCursor } from '#domain/cursor.ts';
+import { openCursor, refuseCursor, sealCursor } from '#domain/cursor.ts';
 import { type AccountId, parseId } from '#domain/ids.ts';
 import type { Result } from '#domain/problem.ts';
 import type { Database } from '#store/database.ts';
 import { findWalkStart, type WalkPlace, walkJobs } from '#store/job-walk.ts';
-import { type JobFilter, type JobPage, matchOf, refuseCursor, scopeOf } from './job-filter.ts';
+import { type JobFilter, type JobPage, matchOf, scopeOf } from './job-filter.ts';
 
 export interface WalkQuery {
   readonly filter: JobFilter;

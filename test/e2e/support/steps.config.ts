@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { z } from 'zod';
 import { defineConfig, defineJob } from '#jobs/type/define.ts';
 
-/** A job type that says how far it is, step by step, and fails in its first runs if told so. */
+/** A job type that says how far it is, step by step, and fails in its first runs if told so; and one that nobody does. */
 export default defineConfig({
   jobs: [
     defineJob({
@@ -18,5 +18,7 @@ export default defineConfig({
         return { steps: input.steps };
       },
     }),
+    // There is no worker that does it.
+    defineJob({ type: 'test.undone', remote: true, input: z.unknown() }),
   ],
 });

@@ -66,7 +66,7 @@ describe('a claim', () => {
 
   test('takes the oldest of an endpoint first, and gives each attempt an id of its own', async () => {
     const { due } = await lane(40);
-    const { deliveries } = await claim({ limit: 35 });
+    const { deliveries } = await claim({ limit: 70 });
     const inOrder = due.map(({ id }) => id).toSorted();
     expect(deliveries.map(({ id }) => id).toSorted()).toEqual(inOrder.slice(0, 35));
     expect(new Set(deliveries.map(({ attemptId }) => attemptId)).size).toBe(35);
@@ -98,10 +98,27 @@ describe('between endpoints', () => {
 
   test('one with much under way comes after one with little', async () => {
     const [busy, idle] = [await lane(10), await lane(0)];
-    await claim({ limit: 5 });
+    await claim({ limit: 9 });
     const due = await makeDelivery(database.db, idle.accountId, idle.endpoint);
-    expect((await claim({ limit: 1 })).deliveries.map(({ id }) => id)).toEqual([due.id]);
-    expect(countOf(await claim({ limit: 1 }), busy)).toBe(1);
+    const other = { workerId: newId('wrk', Date.now()) };
+    expect((await claim({ limit: 1, ...other })).deliveries.map(({ id }) => id)).toEqual([due.id]);
+    expect(countOf(await claim({ limit: 1, ...other }), busy)).toBe(1);
+  });
+
+  test('one has no more at a courier than are left for others, however many it may have', async () => {
+    const greedy = await lane(60);
+    await database.sql`UPDATE ringback.endpoints SET concurrency = 10000 WHERE id = ${greedy.endpoint.id}`;
+    let free = 40;
+    for (let round = 0; round < 5; round++) free -= countOf(await claim({ limit: free }), greedy);
+    expect(free).toBe(20);
+    const second = await lane(30);
+    free -= countOf(await claim({ limit: free }), second);
+    expect(free, 'half of what the first has left').toBe(10);
+    const third = await lane(1);
+    expect(countOf(await claim({ limit: free }), third)).toBe(1);
+    expect(countOf(await claim({ limit: 40, workerId: newId('wrk', Date.now()) }), greedy), 'at another courier').toBe(
+      20,
+    );
   });
 
   test('claims go round when there are more endpoints than one looks at', async () => {
@@ -144,9 +161,9 @@ describe('the destination', () => {
     const graceEndsAt = new Date(now.getTime() + 60_000);
     const rotation = { accountId, endpointId: endpoint.id, secret: next.sealed, graceEndsAt, now };
     await rotateSecret(database.sql, rotation);
-    const before = await claim({ limit: 1, now: new Date(graceEndsAt.getTime() - 1) });
+    const before = await claim({ limit: 2, now: new Date(graceEndsAt.getTime() - 1) });
     expect(secretsOf(before.destinations[0]!)).toEqual([next.text, endpoint.secret]);
-    const after = await claim({ limit: 1, now: graceEndsAt });
+    const after = await claim({ limit: 2, now: graceEndsAt });
     expect(secretsOf(after.destinations[0]!)).toEqual([next.text]);
   });
 

@@ -4,6 +4,7 @@ import { type AccountId, newId } from '#domain/ids.ts';
 import { findTarget } from '#store/callback-policy.ts';
 import { ensureEndpoint, readEndpoints } from '#store/endpoints.ts';
 import { useDatabase } from '../../support/database.ts';
+import { insertDeliveries, madeDelivery } from '../../support/deliveries.ts';
 import { inTransaction, makeAccount, makeEndpoint, SECRET_KEYS } from '../../support/fixtures.ts';
 
 const database = useDatabase();
@@ -107,5 +108,49 @@ describe('finding endpoints', () => {
     const rest = await readEndpoints(database.db, accountId, { after: first.at(-1)!.id, limit: 3 });
     expect([first.length, rest.length]).toEqual([3, 2]);
     expect([...first, ...rest].map(({ url }) => url.at(-1))).toEqual(['0', '1', '2', '3', '4']);
+  });
+});
+
+describe('how the latest deliveries of an endpoint went', () => {
+  async function recentOf(changes: ReadonlyArray<Partial<Parameters<typeof madeDelivery>[0]>>) {
+    const { accountId } = await makeAccount(database.db);
+    const [{ id: endpointId }, other] = [
+      await makeEndpoint(database.db, accountId),
+      await makeEndpoint(database.db, accountId),
+    ];
+    const start = Date.now() - changes.length;
+    const made = changes.map((change, n) =>
+      madeDelivery({ accountId, endpointId, createdAt: new Date(start + n), ...change }),
+    );
+    await insertDeliveries(database.db, [
+      ...made,
+      madeDelivery({ accountId, endpointId: other.id, status: 'exhausted' }),
+    ]);
+    const [endpoint] = await readEndpoints(database.db, accountId, { id: endpointId, limit: 1 });
+    return endpoint!.recent;
+  }
+  const times = <T>(count: number, of: T): T[] => Array.from({ length: count }, () => of);
+  const waiting = { status: 'pending', attemptCount: 0 } as const;
+
+  test('counts what was attempted, whatever became of it', async () => {
+    const failing = { status: 'pending', attemptCount: 2 } as const;
+    const closed = { status: 'held', attemptCount: 0 } as const;
+    const given = [{}, {}, failing, { status: 'exhausted' }, { status: 'discarded' }, waiting, closed] as const;
+    expect(await recentOf(given)).toEqual({ attempted: 5, delivered: 2 });
+  });
+
+  test('forgets what was before the latest hundred', async () => {
+    const older = times(50, { status: 'exhausted' as const });
+    expect(await recentOf([...older, ...times(99, {})])).toEqual({ attempted: 100, delivered: 99 });
+    expect(await recentOf([...older, ...times(100, {})])).toEqual({ attempted: 100, delivered: 100 });
+  });
+
+  test('looks past a backlog, and no further than a thousand', async () => {
+    expect(await recentOf([{}, ...times(999, waiting)])).toEqual({ attempted: 1, delivered: 1 });
+    expect(await recentOf([{}, ...times(1000, waiting)])).toEqual({ attempted: 0, delivered: 0 });
+  });
+
+  test('is nothing when nothing was sent', async () => {
+    expect(await recentOf([])).toEqual({ attempted: 0, delivered: 0 });
   });
 });

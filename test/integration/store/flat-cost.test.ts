@@ -75,7 +75,7 @@ const claim = async (db: Database, limit: number): Promise<readonly ClaimedJob[]
   (await claimRuns(db, runClaim({ pool: POOL, limit }))).jobs;
 const claimDue = async (db: Database, limit: number) => {
   const wanted = {
-    limit,
+    limit: 2 * limit, // one endpoint gets half
     workerId: WORKER,
     leaseMs: 15_000,
     afterLane: FIRST_LANE,

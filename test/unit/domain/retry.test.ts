@@ -72,6 +72,9 @@ test.each([
   ['Sat, 31 Jan 2026 12:00:00 GMT', 0],
   ['Sat, 31 Jan 2026 11:59:59 GMT', 0], // past: the receiver's clock, or a slow answer
   ['Thu, 01 Jan 1970 00:00:00 GMT', 0],
+  ['Saturday, 31-Jan-26 12:01:00 GMT', 60_000],
+  ['Sat Jan 31 12:01:00 2026', 60_000],
+  ['Sun Feb  1 12:00:00 2026', DAY],
 ])('Retry-After: %j asks for %d ms', (value, ms) => {
   expect(parseRetryAfter(value, NOW)).toBe(ms);
 });
