@@ -72,6 +72,7 @@ export async function openParts({ config, log, database }: ServiceDeps) {
   const resolve = systemResolver();
   return {
     workerId,
+    clock: { now: () => new Date(), random: () => Math.random() },
     db,
     signals,
     changes,

@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
 import type { AttemptResult } from '#domain/attempt.ts';
+import type { Clock } from '#domain/clock.ts';
 import { judgeDelivery } from '#domain/delivery.ts';
 import type { WorkerId } from '#domain/ids.ts';
 import { nextAttemptAt, parseRetryAfter } from '#domain/retry.ts';
@@ -10,6 +11,7 @@ import type { Settlement } from '#store/deliveries.ts';
 import type { Destination } from './destination.ts';
 
 export interface AttemptDeps {
+  readonly clock: Clock;
   readonly sender: Sender;
   readonly workerId: WorkerId;
   readonly schedule: readonly number[];
@@ -26,7 +28,7 @@ export async function attempt(
 ): Promise<Settlement> {
   const { url, signers, tls, timeoutMs = deps.timeoutMs, schedule = deps.schedule } = destination;
   const number = delivery.attemptCount + 1;
-  const sentAt = new Date();
+  const sentAt = deps.clock.now();
   const { body, scheduleFrom } = delivery;
   const unreadable = unreadableOf(destination);
   const signedBy = unreadable === undefined ? (signers ?? []) : [];
@@ -49,7 +51,7 @@ export async function attempt(
           schedule,
           attemptsMade: number - scheduleFrom,
           now: result.finishedAt,
-          random: Math.random(),
+          random: deps.clock.random(),
           retryAfterMs: retryAfterOf(result),
         });
   return {

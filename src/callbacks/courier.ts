@@ -1,3 +1,4 @@
+import type { Clock } from '#domain/clock.ts';
 import type { AccountId, EndpointId, JobId, WorkerId } from '#domain/ids.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import type { Sender } from '#egress/send.ts';
@@ -17,6 +18,7 @@ import { type Made, settle } from './settle.ts';
 
 export interface CourierDeps {
   readonly db: Database;
+  readonly clock: Clock;
   readonly sender: Sender;
   readonly keys: readonly SecretKey[];
   readonly workerId: WorkerId;
@@ -92,8 +94,8 @@ export class Courier {
   }
 
   async #claim(limit: number): Promise<{ claimed: Claimed[]; more: boolean }> {
-    const { db, keys, workerId, endpointConcurrency: endpointLimit } = this.#deps;
-    const claim = { limit, workerId, leaseMs: LEASE_MS, afterLane: this.#nextLane, now: new Date(), endpointLimit };
+    const { db, keys, workerId, clock, endpointConcurrency: endpointLimit } = this.#deps;
+    const claim = { limit, workerId, leaseMs: LEASE_MS, afterLane: this.#nextLane, now: clock.now(), endpointLimit };
     const { deliveries, destinations, more, closed, nextLane } = await claimDeliveries(db.sql, claim);
     this.#nextLane = nextLane;
     this.#noteFull(deliveries, destinations);
@@ -108,7 +110,7 @@ export class Courier {
     try {
       let closed = 0;
       for (const lane of lanes) {
-        const some = await closeLane(this.#deps.db.sql, lane, { limit: CLOSED_AT_ONCE, now: new Date() });
+        const some = await closeLane(this.#deps.db.sql, lane, { limit: CLOSED_AT_ONCE, now: this.#deps.clock.now() });
         this.#deps.advanceJobs(some.following);
         closed += some.closed;
       }

@@ -41,7 +41,7 @@ export async function probe(
   { type, toUnverified, unstored, judge }: Probe,
 ): Promise<AttemptRecord | undefined> {
   const { db, keys, workerId, timeoutMs } = deps;
-  const now = new Date();
+  const now = deps.clock.now();
   const event = eventOf(type, ref, now, renderEndpointEvent(type, ref, now, {}));
   const ids = { deliveryId: newId('dlv', now.getTime()), attemptId: newId('att', now.getTime()) };
   const lease = { workerId, timeoutMs, slackMs: LEASE_SLACK_MS };

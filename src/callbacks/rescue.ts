@@ -28,7 +28,7 @@ async function rescueSome(deps: RescueDeps): Promise<number> {
   const { db, log, schedule, announceDeliveries } = deps;
   const lapsed = await findLapsedAttempts(db, BATCH);
   if (lapsed.length === 0) return 0;
-  const now = new Date();
+  const now = deps.clock.now();
   const made = lapsed.map((attempt) => ({ settlement: interrupted(attempt, schedule, now), health: HEALTHY }));
   const settled = await settle(made, deps);
   for (const { accountId, deliveryId, attemptId, workerId } of lapsed) {

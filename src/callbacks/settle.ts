@@ -2,6 +2,7 @@ import { isOurFault } from '#domain/attempt.ts';
 import { type Health, healthSignOf, isHopeless, isQuiet, nextHealth, type Sign } from '#domain/circuit.ts';
 import type { EndpointEventType } from '#domain/endpoint-event.ts';
 import type { EndpointEventData } from '#domain/endpoint-event-data.ts';
+import type { Clock } from '#domain/clock.ts';
 import type { DisabledReason } from '#domain/endpoint-policy.ts';
 import { type AccountId, type DeliveryId, type JobId, newId } from '#domain/ids.ts';
 import { type Database, type Transaction, transaction } from '#store/database.ts';
@@ -18,6 +19,7 @@ export interface Made {
 
 export interface SettleDeps {
   readonly db: Database;
+  readonly clock: Clock;
   /** Called after the commit of a delivery that somebody else is to get. */
   readonly announceDeliveries: () => void;
   /** Called after the commit of what more of those jobs may follow. */
@@ -55,7 +57,7 @@ async function settleAndTell(
     const healths = await lockHealth(tx, endpointsOf(telling));
     const done = await settleDeliveries(tx, settlements);
     const ours = telling.map(({ settlement }) => settlement).filter(({ delivery }) => done.has(delivery.id));
-    told = await judge(tx, healths, ours);
+    told = await judge(tx, healths, ours, deps.clock);
     return done;
   });
   if (told.isDue) deps.announceDeliveries();
@@ -74,21 +76,24 @@ async function judge(
   tx: Transaction,
   healths: readonly EndpointHealth[],
   settlements: readonly Settlement[],
+  { now, random }: Clock,
 ): Promise<Told> {
   const events: NewEndpointEvent[] = settlements
     .filter(({ verdict, trigger }) => verdict.status === 'exhausted' && trigger !== 'probe')
     .map(exhausted);
   const changed: EndpointHealth[] = [];
   for (const health of healths) {
-    const signs = settlements.filter(({ delivery }) => delivery.endpointId === health.endpointId).map(signOf);
+    const signs = settlements
+      .filter(({ delivery }) => delivery.endpointId === health.endpointId)
+      .map((settlement) => ({ ...signOf(settlement), random: random() }));
     const after = { ...health, ...signs.reduce<Health>(nextHealth, health) };
     changed.push(after);
     const reason = whyDisable(after, signs);
-    const now = signs.at(-1)?.at ?? new Date();
-    if (reason !== undefined && (await disableEndpoint(tx, health, reason, now)))
-      events.push(endpointEvent('endpoint.disabled', health, now, { reason }));
+    const at = signs.at(-1)?.at ?? now();
+    if (reason !== undefined && (await disableEndpoint(tx, health, reason, at)))
+      events.push(endpointEvent('endpoint.disabled', health, at, { reason }));
     else if (health.circuit === 'open' && after.circuit === 'closed')
-      events.push(endpointEvent('endpoint.recovered', health, now, {}));
+      events.push(endpointEvent('endpoint.recovered', health, at, {}));
   }
   await writeHealth(tx, changed);
   const blocked = settlements.flatMap(blockedLane);
@@ -113,13 +118,12 @@ function endpointsOf(made: readonly Made[]) {
   return Array.from(byId, ([endpointId, accountId]) => ({ accountId, endpointId }));
 }
 
-function signOf({ result, settledAt }: Settlement): Sign {
+function signOf({ result, settledAt }: Settlement): Omit<Sign, 'random'> {
   const response = 'response' in result ? result.response : null;
   return {
     sign: healthSignOf(result.outcome, response?.status ?? null, isOurFault(result.errorCode)),
     at: settledAt,
     retryAfterMs: 'response' in result ? retryAfterOf(result) : null,
-    random: Math.random(),
   };
 }
 

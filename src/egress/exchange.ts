@@ -33,7 +33,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   readonly #limits: ExchangeLimits;
   readonly #timeoutMs: number;
   readonly #settle: Settle;
-  readonly #startedAt = Date.now();
+  readonly #startedAt: Date;
   readonly #start = performance.now();
   readonly #timer: NodeJS.Timeout;
   #settled = false;
@@ -47,8 +47,14 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #bodyParts = 0;
   #truncated = false;
 
-  constructor(lane: Lane, timeoutMs: number, limits: ExchangeLimits, settle: Settle) {
+  constructor(
+    lane: Lane,
+    { startedAt, timeoutMs }: { startedAt: Date; timeoutMs: number },
+    limits: ExchangeLimits,
+    settle: Settle,
+  ) {
     this.#lane = lane;
+    this.#startedAt = startedAt;
     this.#limits = limits;
     this.#timeoutMs = timeoutMs;
     this.#settle = settle;
@@ -158,8 +164,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
       errorCode: failure?.code ?? null,
       errorDetail: failure?.detail ?? null,
       remoteAddress: link.address,
-      startedAt: new Date(this.#startedAt),
-      finishedAt: new Date(this.#startedAt + totalMs), // not the wall clock, which may have been set back meanwhile
+      startedAt: this.#startedAt,
+      finishedAt: new Date(this.#startedAt.getTime() + totalMs), // not the wall clock, which may have been set back meanwhile
       timings: {
         dnsMs: phase(link.dnsMs),
         connectMs: phase(link.connectMs),

@@ -23,6 +23,8 @@ export interface SenderOptions {
   readonly keptBodyBytes?: number;
   /** Authorities to trust instead of Node's own, for receivers and for the proxy. */
   readonly tls?: { readonly ca: string | Buffer | Array<string | Buffer> };
+  /** When attempts are said to begin; how long they take is measured otherwise. */
+  readonly now?: () => Date;
   /** Every request goes through it, by the address that was judged here. */
   readonly proxy?: EgressProxy | undefined;
   /** The address of this machine that connections come from; receivers of the other family are out of reach. */
@@ -55,6 +57,7 @@ const KIB = 1024;
 export function createSender(options: SenderOptions): Sender {
   const { policy, userAgent, resolve = systemResolver() } = options;
   const { maxHeaderBytes = 16 * KIB, maxBodyBytes = 64 * KIB, keptBodyBytes = 4 * KIB } = options;
+  const { now = () => new Date() } = options;
   const limits = { maxBodyBytes, keptBodyBytes };
   const ca = options.tls?.ca;
   // One for all: making one takes 0.1 ms, and 3.5 ms when authorities are given.
@@ -76,22 +79,27 @@ export function createSender(options: SenderOptions): Sender {
   async function send(request: SendRequest): Promise<AttemptResult> {
     if (closing) throw new Error('the sender is closed');
     const verdict = judgeUrl(request.url, policy);
-    if (!verdict.ok) return blocked({ outcome: 'blocked', code: verdict.reason, detail: verdict.detail });
+    if (!verdict.ok) return blocked({ outcome: 'blocked', code: verdict.reason, detail: verdict.detail }, now());
     const reserved = Object.keys(request.headers).find((name) => SENDER_HEADERS.has(name.toLowerCase()));
-    if (reserved !== undefined) return blocked(reservedHeader(reserved));
+    if (reserved !== undefined) return blocked(reservedHeader(reserved), now());
     const identity = request.tls && identities.open(request.tls);
-    if (identity?.ok === false) return blocked(identity.failure);
+    if (identity?.ok === false) return blocked(identity.failure, now());
 
     const headers = ['user-agent', userAgent, 'accept-encoding', 'identity', ...Object.entries(request.headers).flat()];
     inFlight++;
     const { promise, resolve: settle } = Promise.withResolvers<AttemptResult>();
     const lane = pool.take(verdict.url, identity);
-    const exchange = new Exchange(lane, request.timeoutMs, limits, (result, reusable) => {
-      if (reusable) pool.giveBack(lane);
-      else pool.discard(lane);
-      settle(result);
-      if (--inFlight === 0 && closing) finishClosing();
-    });
+    const exchange = new Exchange(
+      lane,
+      { startedAt: now(), timeoutMs: request.timeoutMs },
+      limits,
+      (result, reusable) => {
+        if (reusable) pool.giveBack(lane);
+        else pool.discard(lane);
+        settle(result);
+        if (--inFlight === 0 && closing) finishClosing();
+      },
+    );
     lane.client.dispatch({ path: verdict.url.path, method: 'POST', headers, body: request.body }, exchange);
     return promise;
   }
@@ -111,8 +119,7 @@ export function createSender(options: SenderOptions): Sender {
 }
 
 /** Refused before a connection was thought of. */
-function blocked(failure: Failure): AttemptResult {
-  const now = new Date();
+function blocked(failure: Failure, now: Date): AttemptResult {
   return {
     outcome: failure.outcome,
     errorCode: failure.code,

@@ -30,7 +30,7 @@ export function viewEndpoint(endpoint: EndpointRecord) {
       last_success_at: health.lastSuccessAt,
       last_failure_at: health.lastFailureAt,
       backlog: endpoint.backlog,
-      success_rate: recent.attempted === 0 ? null : recent.delivered / recent.attempted,
+      success_rate: successRate(endpoint),
       recent,
     },
     created_at: endpoint.createdAt,
@@ -51,6 +51,12 @@ function viewTls({ tlsAuthorities: authorities, tlsCertificate }: EndpointRecord
 function viewCertificate(pem: string) {
   const { subject, issuer, fingerprintSha256, validFrom, validTo } = summarize(pem);
   return { subject, issuer, fingerprint_sha256: fingerprintSha256, valid_from: validFrom, valid_to: validTo };
+}
+
+/** Behind a long backlog none of the newest has been attempted; that attempts fail is known all the same. */
+function successRate({ recent: { attempted, delivered }, health }: EndpointRecord): number | null {
+  if (attempted > 0) return delivered / attempted;
+  return health.consecutiveFailures > 0 ? 0 : null;
 }
 
 export function viewDelivery(delivery: Omit<DeliveryRecord, 'position' | 'scheduleFrom'>) {

@@ -55,7 +55,8 @@ async function callBack(secrets: readonly SigningSecret[], body: string, times =
     trigger: 'scheduled' as const,
     body: Buffer.from(body),
   };
-  const deps = { sender, workerId: newId('wrk', Date.now()), schedule: [0], timeoutMs: 5000 };
+  const clock = { now: () => new Date(), random: () => 0.5 };
+  const deps = { sender, clock, workerId: newId('wrk', Date.now()), schedule: [0], timeoutMs: 5000 };
   for (let time = 0; time < times; time++) {
     const { result } = await attempt(
       delivery,

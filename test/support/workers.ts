@@ -1,6 +1,7 @@
 import { onTestFinished } from 'vitest';
 import { parseCidr } from '#domain/address.ts';
 import type { EgressPolicy } from '#domain/callback-url.ts';
+import type { Clock } from '#domain/clock.ts';
 import { type JobId, newId } from '#domain/ids.ts';
 import { createGuard } from '#egress/guard.ts';
 import { createSender } from '#egress/send.ts';
@@ -32,6 +33,8 @@ export const ALLOW_LOOPBACK: EgressPolicy = {
   allowHttp: false,
   ports: [443, 8443],
 };
+export const REAL_CLOCK: Clock = { now: () => new Date(), random: () => Math.random() };
+
 export const ALLOW_NOTHING: EgressPolicy = { ...ALLOW_LOOPBACK, allow: [] };
 
 export const PUBLIC_URL = 'https://ringback.test';
@@ -137,8 +140,8 @@ export function startCourier(
   changes: Partial<CourierDeps> & { readonly policy?: EgressPolicy } = {},
 ): Started<Courier> {
   const { log, lines } = memoryLog();
-  const { policy = ALLOW_LOOPBACK, ...others } = changes;
-  const sender = createSender({ policy, userAgent: 'Ringback/test' });
+  const { policy = ALLOW_LOOPBACK, clock = REAL_CLOCK, ...others } = changes;
+  const sender = createSender({ policy, userAgent: 'Ringback/test', now: clock.now });
   const dueDeliveries = new DueWork({
     promote: (limit) => promoteDeliveries({ db: database.db, announceDeliveries: () => worker.loop.wake() }, limit),
     onError: (error) => log.error({ err: error }, 'due deliveries'),
@@ -148,6 +151,7 @@ export function startCourier(
     dueAt: (at) => dueDeliveries.at(at),
     announceDeliveries: () => worker.loop.wake(),
     advanceJobs: advancing(database, { announceDeliveries: () => worker.loop.wake() }),
+    clock,
     eventsWritten: () => undefined,
     endpointConcurrency: 10,
     sender,

@@ -120,8 +120,8 @@ export const endpointSchema = z
         .nullable()
         .openapi({
           description:
-            'The share of `recent` that was delivered. What has yet to be tried again counts as not delivered. Null when none of the ' +
-            'newest 1,000 deliveries has been attempted.',
+            'The share of `recent` that was delivered. What has yet to be tried again counts as not delivered. When none of the newest ' +
+            '1,000 deliveries has been attempted: 0 while attempts fail, otherwise null.',
         }),
       recent: z
         .object({ attempted: z.int(), delivered: z.int() })

@@ -9,7 +9,7 @@ import { type DueDelivery, makeAccount, makeDelivery, makeEndpoint, SECRET_KEYS 
 import { memoryLog } from '../../support/log.ts';
 import { startReceiver } from '../../support/receiver.ts';
 import { startService } from '../../support/service.ts';
-import { startCourier } from '../../support/workers.ts';
+import { REAL_CLOCK, startCourier } from '../../support/workers.ts';
 
 const database = useDatabase();
 
@@ -42,6 +42,7 @@ async function loseLeases(schedule = [0, 100]): Promise<void> {
     schedule,
     announceDeliveries: () => undefined,
     advanceJobs: () => undefined,
+    clock: REAL_CLOCK,
     eventsWritten: () => undefined,
   });
 }

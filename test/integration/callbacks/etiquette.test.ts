@@ -1,5 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { GIVE_UP_AFTER_MS } from '#domain/circuit.ts';
+import type { Clock } from '#domain/clock.ts';
+import { DEFAULT_DELIVERY_SCHEDULE } from '#domain/retry.ts';
 import { findDelivery, listAttempts } from '#store/delivery-reads.ts';
 import { readEndpoints } from '#store/endpoints.ts';
 import { Endpoints } from '../../../src/callbacks/endpoints.ts';
@@ -19,7 +21,7 @@ import {
   SECRET_KEYS,
 } from '../../support/fixtures.ts';
 import { errorsIn } from '../../support/log.ts';
-import { startReceiver } from '../../support/receiver.ts';
+import { type Receiver, startReceiver } from '../../support/receiver.ts';
 import { advancing, ALLOW_LOOPBACK, startCourier } from '../../support/workers.ts';
 
 const database = useDatabase();
@@ -63,81 +65,108 @@ const untilAttempt = ({ accountId, id }: DueDelivery) =>
     return attempt!;
   });
 
-/** For each answer: what is on record, when the next attempt is due, and what becomes of the endpoint. */
-describe.each<[string, { status: number; headers?: Record<string, string> }, object, object]>([
-  ['204', { status: 204 }, { outcome: 'delivered', pauseS: null }, { circuit: 'closed', consecutiveFailures: 0 }],
-  [
-    '301',
-    { status: 301, headers: { location: '/' } },
-    { errorCode: 'redirect_not_followed', pauseS: HOUR / 1000 },
-    { circuit: 'closed' },
-  ],
-  [
-    '400',
-    { status: 400 },
-    { errorCode: 'status_400', pauseS: HOUR / 1000 },
-    { circuit: 'closed', consecutiveFailures: 1 },
-  ],
-  [
-    '500',
-    { status: 500 },
-    { errorCode: 'status_500', pauseS: HOUR / 1000 },
-    { circuit: 'closed', consecutiveFailures: 1 },
-  ],
-  [
-    '500 with Retry-After: 7200',
-    { status: 500, headers: { 'retry-after': '7200' } },
-    { errorCode: 'status_500', pauseS: 7200 },
-    { circuit: 'closed' },
-  ],
-  [
-    '500 with Retry-After: 60, less than the schedule',
-    { status: 500, headers: { 'retry-after': '60' } },
-    { pauseS: HOUR / 1000 },
-    { circuit: 'closed' },
-  ],
-  [
-    '500 with a month',
-    { status: 500, headers: { 'retry-after': String(30 * 86_400) } },
-    { pauseS: 86_400 },
-    { circuit: 'closed' },
-  ],
-  ['429', { status: 429 }, { errorCode: 'status_429', pauseS: HOUR / 1000 }, { circuit: 'open', allowance: 1 }],
-  ['502', { status: 502 }, { errorCode: 'status_502' }, { circuit: 'open' }],
-  [
-    '503 with Retry-After: 120',
-    { status: 503, headers: { 'retry-after': '120' } },
-    { errorCode: 'status_503', pauseS: HOUR / 1000 },
-    { circuit: 'open' },
-  ],
-  ['504', { status: 504 }, { errorCode: 'status_504' }, { circuit: 'open' }],
-])('an answer of %s', (_what, answer, expected, health) => {
-  test('is recorded, and followed as it asks', async () => {
-    const { receiver, account, endpoint, due } = await setUp();
-    receiver.answerAll(answer);
-    const [one] = await due(1);
-    startCourier(parts(), { schedule: [0, HOUR] });
-    const attempt = await untilAttempt(one!);
-    const { pauseS, ...record } = expected as { pauseS?: number | null };
-    expect(attempt).toMatchObject({ responseStatus: answer.status, ...record });
-    if (pauseS === null) expect(attempt.nextAttemptAt).toBeNull();
-    else if (pauseS !== undefined) {
-      const pause = (attempt.nextAttemptAt!.getTime() - attempt.finishedAt!.getTime()) / 1000;
-      expect(pause).toBeGreaterThanOrEqual(0.8 * pauseS);
-      expect(pause).toBeLessThanOrEqual(1.2 * pauseS);
-    }
-    expect((await read(account, endpoint)).health).toMatchObject(health);
-  });
-});
+/** A clock that stands still, and no jitter: what is decided by them can be told to the millisecond. */
+const NOON = new Date(new Date().setUTCHours(12, 0, 0, 0));
+const STANDING: Clock = { now: () => NOON, random: () => 0.5 };
+const inSeconds = (seconds: number) => new Date(NOON.getTime() + seconds * 1000);
 
-test('Retry-After as a date is honoured', async () => {
-  const { receiver, due } = await setUp();
-  const at = new Date(Math.floor(Date.now() / 1000) * 1000 + 2 * HOUR);
-  receiver.answerAll({ status: 500, headers: { 'retry-after': at.toUTCString() } });
-  const [one] = await due(1);
-  startCourier(parts(), { schedule: [0, HOUR] });
-  expect((await untilAttempt(one!)).nextAttemptAt).toEqual(at);
-});
+interface Row {
+  readonly status: number;
+  readonly retryAfter?: string;
+  readonly errorCode: string | null;
+  /** Until the next attempt, in seconds; null for none. */
+  readonly next: number | null;
+  /** Until anything is sent to the endpoint, in seconds; null while its circuit is closed. */
+  readonly resumes: number | null;
+}
+
+/** For each answer: what is on record, when the next attempt is set, and until when the endpoint is left alone. The schedule says an hour. */
+const TABLE: readonly Row[] = [
+  { status: 200, errorCode: null, next: null, resumes: null },
+  { status: 201, errorCode: null, next: null, resumes: null },
+  { status: 204, errorCode: null, next: null, resumes: null },
+  { status: 200, retryAfter: '7200', errorCode: null, next: null, resumes: null },
+  { status: 301, errorCode: 'redirect_not_followed', next: 3600, resumes: null },
+  { status: 302, errorCode: 'redirect_not_followed', next: 3600, resumes: null },
+  { status: 307, errorCode: 'redirect_not_followed', next: 3600, resumes: null },
+  { status: 308, errorCode: 'redirect_not_followed', next: 3600, resumes: null },
+  { status: 301, retryAfter: '7200', errorCode: 'redirect_not_followed', next: 7200, resumes: null },
+  { status: 400, errorCode: 'status_400', next: 3600, resumes: null },
+  { status: 401, errorCode: 'status_401', next: 3600, resumes: null },
+  { status: 404, errorCode: 'status_404', next: 3600, resumes: null },
+  { status: 404, retryAfter: '7200', errorCode: 'status_404', next: 7200, resumes: null },
+  { status: 408, errorCode: 'status_408', next: 3600, resumes: null },
+  { status: 413, errorCode: 'status_413', next: 3600, resumes: null },
+  { status: 500, errorCode: 'status_500', next: 3600, resumes: null },
+  { status: 501, errorCode: 'status_501', next: 3600, resumes: null },
+  // Retry-After: the longer of what the receiver asks for and what the schedule says, a day at most.
+  { status: 500, retryAfter: '60', errorCode: 'status_500', next: 3600, resumes: null },
+  { status: 500, retryAfter: '0', errorCode: 'status_500', next: 3600, resumes: null },
+  { status: 500, retryAfter: '7200', errorCode: 'status_500', next: 7200, resumes: null },
+  { status: 500, retryAfter: '2592000', errorCode: 'status_500', next: 86_400, resumes: null },
+  { status: 500, retryAfter: '99999999999999999999', errorCode: 'status_500', next: 86_400, resumes: null },
+  { status: 500, retryAfter: inSeconds(7200).toUTCString(), errorCode: 'status_500', next: 7200, resumes: null },
+  { status: 500, retryAfter: rfc850(inSeconds(7200)), errorCode: 'status_500', next: 7200, resumes: null },
+  { status: 500, retryAfter: asctime(inSeconds(7200)), errorCode: 'status_500', next: 7200, resumes: null },
+  { status: 500, retryAfter: inSeconds(-60).toUTCString(), errorCode: 'status_500', next: 3600, resumes: null },
+  // What means nothing is as if it were not there.
+  { status: 500, retryAfter: '-60', errorCode: 'status_500', next: 3600, resumes: null },
+  { status: 500, retryAfter: '7200.5', errorCode: 'status_500', next: 3600, resumes: null },
+  { status: 500, retryAfter: 'tomorrow', errorCode: 'status_500', next: 3600, resumes: null },
+  { status: 500, retryAfter: inSeconds(7200).toISOString(), errorCode: 'status_500', next: 3600, resumes: null },
+  // These four ask for less: the endpoint is left alone, all of its deliveries.
+  { status: 429, errorCode: 'status_429', next: 3600, resumes: 1 },
+  { status: 502, errorCode: 'status_502', next: 3600, resumes: 1 },
+  { status: 503, errorCode: 'status_503', next: 3600, resumes: 1 },
+  { status: 504, errorCode: 'status_504', next: 3600, resumes: 1 },
+  { status: 429, retryAfter: '30', errorCode: 'status_429', next: 3600, resumes: 30 },
+  { status: 503, retryAfter: '120', errorCode: 'status_503', next: 3600, resumes: 120 },
+  { status: 503, retryAfter: inSeconds(90).toUTCString(), errorCode: 'status_503', next: 3600, resumes: 90 },
+  { status: 503, retryAfter: '7200', errorCode: 'status_503', next: 7200, resumes: 300 },
+];
+
+function rfc850(at: Date): string {
+  const [, day, month, year, time] = /, (\d+) (\w+) \d\d(\d\d) (\S+)/.exec(at.toUTCString())!;
+  return `${at.toLocaleString('en', { weekday: 'long', timeZone: 'UTC' })}, ${day}-${month}-${year} ${time} GMT`;
+}
+
+function asctime(at: Date): string {
+  const [, weekday, day, month, year, time] = /(\w+), (\d+) (\w+) (\d+) (\S+)/.exec(at.toUTCString())!;
+  return `${weekday} ${month} ${String(Number(day)).padStart(2)} ${time} ${year}`;
+}
+
+test.each(TABLE)(
+  'an answer of $status with Retry-After $retryAfter: next in $next s, resumed in $resumes s',
+  async (row) => {
+    const { receiver, account, endpoint, due } = await setUp();
+    const { status, retryAfter, errorCode, next, resumes } = row;
+    receiver.answerAll({
+      status,
+      ...(retryAfter !== undefined && { headers: { 'retry-after': retryAfter, location: '/' } }),
+    });
+    const [one] = await due(1);
+    startCourier(parts(), { schedule: [0, HOUR], clock: STANDING });
+    const attempt = await untilAttempt(one!);
+    expect(attempt).toMatchObject({
+      outcome: next === null ? 'delivered' : 'rejected',
+      responseStatus: status,
+      errorCode,
+    });
+    expect(attempt.startedAt).toEqual(NOON);
+    const finishedAt = attempt.finishedAt!.getTime();
+    // A date is a time; seconds count from the end of the attempt.
+    const isDate = retryAfter?.includes(':') === true;
+    const tookMs = finishedAt - NOON.getTime();
+    const after = (seconds: number | null, usual: number) =>
+      seconds === null
+        ? null
+        : new Date((seconds === usual || !isDate ? finishedAt : finishedAt - tookMs) + seconds * 1000);
+    expect(attempt.nextAttemptAt).toEqual(after(next, 3600));
+    const { health } = await read(account, endpoint);
+    expect(health).toMatchObject({ circuit: resumes === null ? 'closed' : 'open', resumeAt: after(resumes, 1) });
+    expect(health.consecutiveFailures).toBe(next === null ? 0 : 1);
+  },
+);
 
 test('an endpoint that answers 410 is disabled; what was for it is held, and what comes later too', async () => {
   const { receiver, account, endpoint, due } = await setUp();
@@ -235,7 +264,10 @@ describe('an endpoint that keeps its order', () => {
   });
 });
 
-describe('an endpoint that has failed for five days', () => {
+describe('an endpoint that fails for five days', () => {
+  const DAY = 24 * HOUR;
+  const typesOf = ({ requests }: Receiver) => requests.map(({ json }) => (json as { type: string }).type);
+
   test('is disabled, enabled and recovered: no event is lost, and the order is kept', async () => {
     const { receiver, account, endpoint, due } = await setUp();
     const { accountId } = account;
@@ -245,54 +277,55 @@ describe('an endpoint that has failed for five days', () => {
     accepted(await registration().change(accountId, operations.id, { eventTypes: ['endpoint.*', 'delivery.*'] }));
     receiver.answerAll({ status: 500 });
     const before = await due(3);
-    // Its clock says that it began long ago.
-    const since = new Date(Date.now() - GIVE_UP_AFTER_MS);
-    await database.sql`
-      UPDATE ringback.endpoint_health SET failing_since = ${since}, consecutive_failures = 7, last_failure_at = ${since}
-      WHERE endpoint_id = ${endpoint.id}`;
-    startCourier(parts(), { schedule: [0, 50, 50, 50] });
-    await eventually(async () =>
-      expect(await read(account, endpoint)).toMatchObject({ status: 'disabled', disabledReason: 'failing' }),
-    );
+    // A week ago; when an attempt has failed, the next one's time has come, by the schedule that every endpoint has.
+    let time = Date.now() - 7 * DAY;
+    const dueAt = (at: number) => (time = Math.max(time, at));
+    const clock = { now: () => new Date(time), random: () => 0.5 };
+    const { worker } = startCourier(parts(), { schedule: DEFAULT_DELIVERY_SCHEDULE, clock, dueAt, pollMs: HOUR });
+    // Whoever is due by the clock is due by the database's, which is a week ahead.
+    await eventually(async () => {
+      worker.loop.wake();
+      expect(await read(account, endpoint)).toMatchObject({ status: 'disabled', disabledReason: 'failing' });
+    }, 20_000);
+    const [first] = before;
+    const attempts = await listAttempts(database.db, accountId, first!.id);
+    expect(attempts, 'all that the schedule has').toHaveLength(DEFAULT_DELIVERY_SCHEDULE.length);
+    for (const [index, { startedAt }] of attempts.entries())
+      if (index > 0) expect(startedAt, `attempt ${index + 1}`).toEqual(attempts[index - 1]!.nextAttemptAt);
+    const [beforeLast, last] = (await listAttempts(database.db, accountId, before[1]!.id)).slice(-2);
+    const failedFor = (attempt: typeof last) => attempt!.finishedAt!.getTime() - attempts[0]!.finishedAt!.getTime();
+    expect(failedFor(last), 'found by the first attempt after five days').toBeGreaterThanOrEqual(GIVE_UP_AFTER_MS);
+    expect(failedFor(beforeLast)).toBeLessThan(GIVE_UP_AFTER_MS);
+    expect(await statusesOf([first!]), 'and the next one had its turn').toEqual(['exhausted']);
+
     const during = await due(3);
-    await eventually(async () => expect(new Set(await statusesOf([...before, ...during]))).toEqual(new Set(['held'])));
-    const told = await listener.next();
-    expect(told.json).toMatchObject({
-      type: 'endpoint.disabled',
-      data: { endpoint: { id: endpoint.id }, reason: 'failing' },
+    await eventually(async () => {
+      worker.loop.wake();
+      expect(await statusesOf([...before, ...during])).toEqual(['exhausted', 'held', 'held', 'held', 'held', 'held']);
     });
+    await eventually(() => expect(typesOf(listener)).toEqual(['delivery.exhausted', 'endpoint.disabled']));
+    expect(listener.requests[1]!.json).toMatchObject({ data: { endpoint: { id: endpoint.id }, reason: 'failing' } });
 
     receiver.answerAll({ status: 200 });
     const failed = receiver.requests.length;
     expect(accepted(await endpoints().enable(accountId, endpoint.id))).toMatchObject({ status: 'enabled' });
+    worker.loop.wake();
+    await eventually(() => expect(typesOf(listener)).toContain('endpoint.recovered'));
     expect(receiver.requests, 'held until it is recovered').toHaveLength(failed);
-    const redelivery = new Redelivery({
-      db: database.db,
-      announceDeliveries: () => undefined,
-      advanceJobs: advancing(database, { announceDeliveries: () => undefined }),
-    });
-    const queued = await redelivery.recover(
-      accountId,
-      {
-        endpointId: endpoint.id,
-        since: new Date(Date.now() - HOUR),
-        until: new Date(),
-        statuses: ['held', 'exhausted'],
-        eventTypes: null,
-      },
-      { signal: new AbortController().signal, progress: () => undefined },
-    );
-    expect(queued).toBe(6);
+    const announceDeliveries = () => worker.loop.wake();
+    const advanceJobs = advancing(database, { announceDeliveries });
+    const redelivery = new Redelivery({ db: database.db, announceDeliveries, advanceJobs });
+    const window = { since: new Date(Date.now() - HOUR), until: new Date() };
+    const wanted = { endpointId: endpoint.id, ...window, statuses: ['held', 'exhausted'] as const, eventTypes: null };
+    const run = { signal: new AbortController().signal, progress: () => undefined };
+    expect(await redelivery.recover(accountId, wanted, run)).toBe(6);
     const requests = await receiver.waitFor(failed + 6);
+    const all = [...before, ...during];
     expect(requests.slice(failed).map(({ headers }) => headers['webhook-id'])).toEqual(
-      [...before, ...during].map(({ eventId }) => eventId),
+      all.map(({ eventId }) => eventId),
     );
-    await eventually(() =>
-      expect(listener.requests.map(({ json }) => (json as { type: string }).type)).toEqual([
-        'endpoint.disabled',
-        'endpoint.recovered',
-      ]),
-    );
+    await eventually(async () => expect(new Set(await statusesOf(all))).toEqual(new Set(['delivered'])));
+    expect(typesOf(listener)).toEqual(['delivery.exhausted', 'endpoint.disabled', 'endpoint.recovered']);
   });
 });
 
