@@ -14,7 +14,6 @@ ALTER TABLE "ringback"."jobs" ADD COLUMN "is_start_untold" boolean DEFAULT false
 ALTER TABLE "ringback"."jobs" ADD COLUMN "is_told" boolean DEFAULT false NOT NULL;--> statement-breakpoint
 ALTER TABLE "ringback"."jobs" ADD COLUMN "progress_told_at" timestamp (3) with time zone;--> statement-breakpoint
 CREATE INDEX "delivery_queue_of_job" ON "ringback"."delivery_queue" USING btree ("job_id","endpoint_id","position") WHERE job_id IS NOT NULL;--> statement-breakpoint
-CREATE INDEX "delivery_queue_behind" ON "ringback"."delivery_queue" USING btree ("delivery_id") WHERE state = 'behind';--> statement-breakpoint
 ALTER TABLE "ringback"."accounts" ADD CONSTRAINT "accounts_callback_policy" CHECK (callback_policy IN ('any', 'registered', 'verified'));--> statement-breakpoint
 ALTER TABLE "ringback"."deliveries" ADD CONSTRAINT "deliveries_status" CHECK (status IN ('pending', 'delivered', 'exhausted', 'held', 'discarded', 'superseded'));--> statement-breakpoint
 ALTER TABLE "ringback"."deliveries" ADD CONSTRAINT "deliveries_event_type" CHECK (event_type IN ('job.queued', 'job.started', 'job.progress', 'job.succeeded', 'job.failed', 'job.canceled', 'job.expired', 'endpoint.disabled', 'endpoint.recovered', 'endpoint.ping', 'endpoint.challenge', 'delivery.exhausted'));--> statement-breakpoint

@@ -51,7 +51,7 @@ export async function openParts({ config, log, database }: ServiceDeps) {
     if (jobIds.length === 0) return;
     const announceAny = (advanced: number) => (advanced > 0 ? announceDeliveries() : undefined);
     // What fails is seen to by a keeper.
-    void advance(db.sql, jobIds).then(announceAny, onError);
+    void advance(db.sql, jobIds, new Date()).then(announceAny, onError);
   };
   const dueRuns = new DueWork({ promote: (limit) => promoteRuns(db, limit, announceRuns), onError });
   const dueDeliveries = new DueWork({

@@ -162,7 +162,7 @@ async function take(sql: Connection, claim: RunClaim): Promise<Claimed> {
       result_bytes AS "resultBytes",
       result_sha256 AS "resultSha256", callback_endpoint_id AS "callbackEndpointId", callback_url AS "callbackUrl",
       callback_events AS "callbackEvents", run_count AS "runCount", failure_count AS "failureCount", sequence,
-      is_start_untold AS "isStartUntold", is_told AS "isTold", progress_told_at AS "progressToldAt",
+      is_start_untold AS "isStartUntold",
       created_at AS "createdAt", updated_at AS "updatedAt", started_at AS "startedAt", run_id AS "runId",
       run_started_at AS "runStartedAt", worker_id AS "workerId", next_run_at AS "nextRunAt",
       cancel_requested_at AS "cancelRequestedAt", finished_at AS "finishedAt", run_timeout_ms AS "runTimeoutMs",

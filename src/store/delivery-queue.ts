@@ -42,32 +42,58 @@ export async function promoteDueDeliveries({ sql }: Database, limit: number): Pr
 }
 
 /**
- * Lets the first of what waits for an endpoint of each job go, if it is `behind`. To be called after the commit of whatever
- * put a delivery behind another, or ended one that others may be behind: whoever commits last sees both, so that none is
- * left behind by two at once. Answers how many went. Served by `delivery_queue_of_job`.
+ * Lets the first of what waits for an endpoint of each job go, if it is `behind`; what tells of a progress that a later event has
+ * left behind is not sent any more, unless it is under way. To be called after the commit of whatever put a delivery behind
+ * another, or ended one that others may be behind: whoever commits last sees both, so that none is left behind by two at
+ * once. Answers how many went. Served by `delivery_queue_of_job`.
  */
-export async function advanceJobs(sql: Connection, jobIds: readonly JobId[]): Promise<number> {
+export async function advanceJobs(sql: Connection, jobIds: readonly JobId[], now: Date): Promise<number> {
   const advanced = await sql`
-    WITH first AS MATERIALIZED (
-      SELECT first.account_id, first.delivery_id
+    WITH waiting AS MATERIALIZED (
+      SELECT item.account_id, item.delivery_id, item.job_id, item.endpoint_id, item.position, item.state,
+        delivery.event_type = 'job.progress' AND item.state <> 'leased' AND EXISTS (
+          SELECT FROM ringback.deliveries AS later
+          WHERE later.job_id = item.job_id AND later.endpoint_id = item.endpoint_id AND later.position > item.position)
+          AS is_outdated
       FROM unnest(${[...new Set(jobIds)]}::text[]) AS job (id)
+      CROSS JOIN LATERAL (SELECT * FROM ringback.delivery_queue AS item WHERE item.job_id = job.id) AS item
       CROSS JOIN LATERAL (
-        SELECT DISTINCT ON (endpoint_id) account_id, delivery_id, state FROM ringback.delivery_queue
-        WHERE job_id = job.id ORDER BY endpoint_id, position) AS first
-      WHERE first.state = 'behind'
+        SELECT event_type FROM ringback.deliveries AS delivery
+        WHERE delivery.account_id = item.account_id AND delivery.id = item.delivery_id LIMIT 1) AS delivery -- ONE_BY_ONE
+    ), outdated AS MATERIALIZED (
+      SELECT item.account_id, item.delivery_id
+      FROM waiting CROSS JOIN LATERAL (
+        SELECT account_id, delivery_id FROM ringback.delivery_queue AS item
+        WHERE item.account_id = waiting.account_id AND item.delivery_id = waiting.delivery_id AND item.state <> 'leased'
+        FOR UPDATE SKIP LOCKED) AS item
+      WHERE waiting.is_outdated
+    ), unqueued AS (
+      DELETE FROM ringback.delivery_queue AS item USING outdated
+      WHERE item.account_id = outdated.account_id AND item.delivery_id = outdated.delivery_id
+        AND outdated.delivery_id LIKE 'dlv\\_%' -- FEW_ROWS: see database.ts
+      RETURNING outdated.*
+    ), superseded AS (
+      UPDATE ringback.deliveries AS delivery SET
+        status = 'superseded', next_attempt_at = NULL, updated_at = ${now}, finished_at = ${now}
+      FROM unqueued WHERE delivery.account_id = unqueued.account_id AND delivery.id = unqueued.delivery_id
+        AND unqueued.delivery_id LIKE 'dlv\\_%'
+    ), first AS (
+      SELECT DISTINCT ON (job_id, endpoint_id) account_id, delivery_id, state FROM waiting
+      WHERE delivery_id NOT IN (SELECT delivery_id FROM unqueued)
+      ORDER BY job_id, endpoint_id, position
     )
     UPDATE ringback.delivery_queue AS item SET state = 'ready' FROM first
-    WHERE item.account_id = first.account_id AND item.delivery_id = first.delivery_id AND item.state = 'behind'
-      AND first.delivery_id LIKE 'dlv\\_%' -- FEW_ROWS: see database.ts`;
+    WHERE first.state = 'behind' AND item.account_id = first.account_id AND item.delivery_id = first.delivery_id
+      AND item.state = 'behind' AND first.delivery_id LIKE 'dlv\\_%'`;
   return advanced.count;
 }
 
-/** Lets go what `advanceJobs` should have: its process died first. Served by `delivery_queue_behind`. */
+/** Lets go what `advanceJobs` should have: its process died first. Served by `delivery_queue_of_job`. */
 export async function advanceStranded({ sql }: Database, limit: number): Promise<number> {
   const advanced = await sql`
     WITH stranded AS MATERIALIZED (
       SELECT account_id, delivery_id FROM ringback.delivery_queue AS item
-      WHERE state = 'behind' AND NOT EXISTS (
+      WHERE state = 'behind' AND job_id IS NOT NULL AND NOT EXISTS (
         SELECT FROM ringback.delivery_queue AS earlier
         WHERE earlier.job_id = item.job_id AND earlier.endpoint_id = item.endpoint_id AND earlier.position < item.position)
       LIMIT ${limit}

@@ -2,7 +2,7 @@ import type { AccountId, DeliveryId, EndpointId, EventId, JobId, RunId } from '#
 import type { EndedRunStatus, FinalJobEventType, FinalJobStatus, JobError, JobProgress } from '#domain/job.ts';
 import { toCleanJson } from '#domain/json.ts';
 import type { Connection } from './database.ts';
-import { fanOut, supersede } from './fan-out.ts';
+import { fanOut } from './fan-out.ts';
 import type { EventBody } from './tell-runs.ts';
 
 /** How one run ended, and what becomes of its job: over, or to be run again. Without a run: how a job ended while it waited. */
@@ -123,7 +123,7 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
       FROM (SELECT * FROM removed UNION ALL SELECT * FROM requeued) AS r
       WHERE job.account_id = r."accountId" AND job.id = r."jobId" AND job.status IN ('queued', 'in_progress')
       RETURNING job.account_id, job.id, job.status, job.sequence AS event_sequence, job.run_count, job.run_started_at, job.worker_id,
-        job.is_told, job.progress_told_at,
+        job.is_told,
         r.*
     ), run AS (
       INSERT INTO ringback.job_runs (account_id, id, job_id, number, status, worker_id, error, started_at, finished_at)
@@ -136,9 +136,9 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
       FROM ended
     ), told AS MATERIALIZED (
       SELECT account_id, id AS job_id, "eventId" AS event_id, "eventType" AS event_type, "endedAt" AS told_at,
-        "deliveryId" AS delivery_id, "endpointId" AS endpoint_id, is_told, progress_told_at IS NOT NULL AS supersedes
+        "deliveryId" AS delivery_id, "endpointId" AS endpoint_id, is_told
       FROM ended WHERE status <> 'in_progress'
-    ), ${fanOut(sql)}, ${supersede(sql)}
+    ), ${fanOut(sql)}
     SELECT id, is_told AS "isFollowing", EXISTS (SELECT FROM target WHERE is_due) AS "isToTell" FROM ended`;
   return new Map(ended.map(({ id, ...end }) => [id, end]));
 }

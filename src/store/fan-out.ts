@@ -13,7 +13,12 @@ import type { Connection } from './database.ts';
  * returns, each would be compared with each. They are drawn after the job's row is locked, so those of a job are in its order.
  */
 export const fanOut = (sql: Connection) => sql`
-    receiver AS (
+    subscribing AS MATERIALIZED (
+      -- Once for each account, where most have none: a look for each event takes longer than the rest of this.
+      SELECT account_id FROM (SELECT DISTINCT account_id FROM told) AS account WHERE EXISTS (
+        SELECT FROM ringback.endpoints AS endpoint
+        WHERE endpoint.account_id || '' = account.account_id AND event_types <> '{}' AND deleted_at IS NULL)
+    ), receiver AS (
       SELECT told.*, told.delivery_id AS new_id, endpoint.id AS receiver_id, endpoint.status AS receiver_status, endpoint.ordering,
         endpoint.deleted_at
       FROM told CROSS JOIN LATERAL (
@@ -25,6 +30,8 @@ export const fanOut = (sql: Connection) => sql`
         endpoint.id, endpoint.status, endpoint.ordering, endpoint.deleted_at
       FROM told JOIN ringback.endpoints AS endpoint ON ${isSubscribed(sql, sql`told.account_id`, sql`told.event_type`)}
         AND endpoint.id IS DISTINCT FROM told.endpoint_id
+      -- IS TRUE keeps it a look into a hash table.
+      WHERE (told.account_id IN (SELECT account_id FROM subscribing)) IS TRUE
     ), target AS MATERIALIZED (
       SELECT *, nextval('ringback.deliveries_position_seq') AS position,
         deleted_at IS NULL AND receiver_status <> 'disabled' AS is_due
@@ -45,31 +52,6 @@ export const fanOut = (sql: Connection) => sql`
         CASE WHEN is_told OR event_type IN ('job.queued', 'job.started', 'job.progress') THEN job_id END, position,
         CASE WHEN is_told AND ordering = 'job' THEN 'behind' ELSE 'ready' END, told_at
       FROM target WHERE is_due
-    )`;
-
-/**
- * CTEs after `fanOut` that end what tells a receiver of an older progress and waits to be sent, where `told.supersedes`. What is under
- * way is left alone. The queue's row is locked before the delivery's, here as everywhere.
- */
-export const supersede = (sql: Connection) => sql`
-    outdated AS MATERIALIZED (
-      SELECT older.account_id, older.delivery_id, target.told_at
-      FROM target CROSS JOIN LATERAL (
-        SELECT item.account_id, item.delivery_id FROM ringback.delivery_queue AS item
-        WHERE item.job_id = target.job_id AND item.endpoint_id = target.receiver_id AND item.state <> 'leased'
-          AND EXISTS (SELECT FROM ringback.deliveries AS delivery
-            WHERE delivery.account_id = item.account_id AND delivery.id = item.delivery_id
-              AND delivery.event_type = 'job.progress')
-        FOR UPDATE SKIP LOCKED) AS older
-      WHERE target.supersedes
-    ), unqueued AS (
-      DELETE FROM ringback.delivery_queue AS item USING outdated
-      WHERE item.account_id = outdated.account_id AND item.delivery_id = outdated.delivery_id
-      RETURNING outdated.*
-    ), superseded AS (
-      UPDATE ringback.deliveries AS delivery SET
-        status = 'superseded', next_attempt_at = NULL, updated_at = told_at, finished_at = told_at
-      FROM unqueued WHERE delivery.account_id = unqueued.account_id AND delivery.id = unqueued.delivery_id
     )`;
 
 type Fragment = ReturnType<Connection>;

@@ -9,7 +9,7 @@ import type { RunRef } from './run-queue.ts';
 import { jobs } from './schema/jobs.ts';
 import { runQueue } from './schema/run-queue.ts';
 
-const { input: _input, ...columns } = getTableColumns(jobs);
+const { input: _input, isTold: _isTold, progressToldAt: _progressToldAt, ...columns } = getTableColumns(jobs);
 
 /** A job with the run that is under way, and who holds it. */
 export interface HeldJob extends JobRecord {

@@ -8,7 +8,7 @@ export const jobColumns = (sql: Connection) => sql`
   page.result_type AS "resultType", page.result_bytes::float8 AS "resultBytes", page.result_sha256 AS "resultSha256",
   page.callback_endpoint_id AS "callbackEndpointId", page.callback_url AS "callbackUrl",
   page.callback_events AS "callbackEvents", page.run_count AS "runCount", page.failure_count AS "failureCount",
-  page.sequence, page.is_start_untold AS "isStartUntold", page.is_told AS "isTold",
-  page.progress_told_at AS "progressToldAt", page.created_at AS "createdAt", page.updated_at AS "updatedAt", page.started_at AS "startedAt",
+  page.sequence, page.is_start_untold AS "isStartUntold",
+  page.created_at AS "createdAt", page.updated_at AS "updatedAt", page.started_at AS "startedAt",
   page.run_id AS "runId", page.run_started_at AS "runStartedAt", page.worker_id AS "workerId",
   page.next_run_at AS "nextRunAt", page.cancel_requested_at AS "cancelRequestedAt", page.finished_at AS "finishedAt"`;

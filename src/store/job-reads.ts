@@ -4,7 +4,7 @@ import type { Database } from './database.ts';
 import type { JobRecord } from './jobs.ts';
 import { jobRuns, jobs } from './schema/jobs.ts';
 
-const { input: _input, ...columns } = getTableColumns(jobs);
+const { input: _input, isTold: _isTold, progressToldAt: _progressToldAt, ...columns } = getTableColumns(jobs);
 
 export async function findJob({ orm }: Database, accountId: AccountId, id: JobId): Promise<JobRecord | undefined> {
   const rows = await orm

@@ -6,8 +6,11 @@ import type { Connection } from './database.ts';
 import { fanOut, isSubscribed } from './fan-out.ts';
 import type { jobs } from './schema/jobs.ts';
 
-/** A job as its row has it, without the input: clients have that already, and it may be large. */
-export type JobRecord = Readonly<Omit<typeof jobs.$inferSelect, 'input'>>;
+/**
+ * A job as its row has it, without the input, which clients have already and which may be large, and without what only
+ * statements go by.
+ */
+export type JobRecord = Readonly<Omit<typeof jobs.$inferSelect, 'input' | 'isTold' | 'progressToldAt'>>;
 
 export interface NewJob {
   readonly accountId: AccountId;
@@ -52,37 +55,57 @@ export interface NewIdempotencyKey {
   readonly expiresAt: Date;
 }
 
+export interface InsertedJobs {
+  /** A job whose idempotency key is taken is left out, and nothing of it is written. */
+  readonly ids: ReadonlySet<JobId>;
+  /** Somebody is to be told of any of them. */
+  readonly isToTell: boolean;
+}
+
 /**
- * Inserts jobs, each with its first event and its place in the queue. Answers those it inserted, and whether anybody is to
- * be told of any: one whose idempotency key is taken is left out, and nothing of it is written. Two under one key at once: the second waits at the primary
- * key's index for the first to commit. Here as below, rows travel as one JSON text a statement, whatever their number:
- * one parameter, one prepared statement. The cast goes through text because postgres.js would quote a parameter of type
- * json a second time.
+ * Inserts jobs, each with its first event and its place in the queue. Hardly anybody wants to hear of submissions: only when a job
+ * says so, or when the statement finds an endpoint that does and therefore inserts nothing, are they told of, at a fifth more.
  */
-export async function insertJobs(
+export async function insertJobs(sql: Connection, jobs: readonly StorableJob[]): Promise<InsertedJobs> {
+  const silently = jobs.some(({ queuedDeliveryId }) => queuedDeliveryId !== null)
+    ? undefined
+    : await insert(sql, jobs, { andTell: false });
+  return silently ?? (await insert(sql, jobs, { andTell: true }))!;
+}
+
+/**
+ * Two under one key at once: the second waits at the primary key's index for the first to commit. Here as below, rows
+ * travel as one JSON text a statement, whatever their number: one parameter, one prepared statement. The cast goes through
+ * text because postgres.js would quote a parameter of type json a second time.
+ */
+async function insert(
   sql: Connection,
   jobs: readonly StorableJob[],
-): Promise<{ readonly ids: ReadonlySet<JobId>; readonly isToTell: boolean }> {
+  { andTell }: { readonly andTell: boolean },
+): Promise<InsertedJobs | undefined> {
   // Inputs are JSON text already: spliced in as they are, they keep their numbers and key order.
   const rows = jobs.map(({ inputText, queuedBody, idempotency, ...job }) => {
     const flat = { ...job, idempotencyKey: idempotency?.key, ...idempotency, keyExpiresAt: idempotency?.expiresAt };
     const columns = JSON.stringify({ ...flat, expiresAt: job.expiresAt }).slice(0, -1);
-    return `${columns},"queuedBody":${queuedBody},"input":${inputText}}`;
+    return `${columns}${andTell ? `,"queuedBody":${queuedBody}` : ''},"input":${inputText}}`;
   });
-  const inserted = await sql<{ id: JobId; isToTell: boolean }[]>`
+  const telling = andTell ? tellingOf(sql) : silence(sql);
+  const inserted = await sql<{ id: JobId | null; isWanted: boolean; isToTell: boolean }[]>`
     WITH given AS MATERIALIZED (
       SELECT * FROM json_to_recordset(${`[${rows.join(',')}]`}::text::json) AS given (
         "accountId" text, id text, "eventId" text, type text, pool text, input json, metadata jsonb, priority smallint,
         "timeoutMs" int, "runTimeoutMs" int, retry json, "runAt" timestamptz, "expiresAt" timestamptz, "scheduleId" text,
         "scheduledFor" timestamptz, "callbackEndpointId" text, "callbackUrl" text, "callbackEvents" text[],
-        "createdAt" timestamptz, "idempotencyKey" text, fingerprint text, response text, "responseKeyId" text, "keyExpiresAt" timestamptz,
-        "queuedBody" json, "queuedDeliveryId" text)
+        "createdAt" timestamptz, "idempotencyKey" text, fingerprint text, response text, "responseKeyId" text,
+        "keyExpiresAt" timestamptz, "queuedBody" json, "queuedDeliveryId" text)
+    ), wanted AS MATERIALIZED (
+      SELECT ${telling.isWanted} AS "isWanted"
     ), key AS (
       INSERT INTO ringback.idempotency_keys (
         account_id, key, fingerprint, job_id, response, response_key_id, created_at, expires_at)
       SELECT "accountId", "idempotencyKey", decode(fingerprint, 'hex'), id, decode(response, 'base64'), "responseKeyId",
         "createdAt", "keyExpiresAt"
-      FROM given WHERE "idempotencyKey" IS NOT NULL
+      FROM given WHERE "idempotencyKey" IS NOT NULL AND NOT (SELECT "isWanted" FROM wanted)
       ORDER BY "accountId", "idempotencyKey" -- groups of two processes wait for each other in one direction only
       ON CONFLICT (account_id, key) DO UPDATE SET
         fingerprint = excluded.fingerprint, job_id = excluded.job_id, response = excluded.response,
@@ -90,12 +113,9 @@ export async function insertJobs(
       WHERE idempotency_keys.expires_at <= excluded.created_at
       RETURNING job_id
     ), job AS MATERIALIZED (
-      SELECT * FROM given WHERE "idempotencyKey" IS NULL OR id IN (SELECT job_id FROM key)
-    ), told AS (
-      SELECT "accountId" AS account_id, id AS job_id, "eventId" AS event_id, 'job.queued' AS event_type, "createdAt" AS told_at,
-        "queuedDeliveryId" AS delivery_id, "callbackEndpointId" AS endpoint_id, false AS is_told
-      FROM job
-    ), ${fanOut(sql)}, inserted AS (
+      SELECT * FROM given
+      WHERE NOT (SELECT "isWanted" FROM wanted) AND ("idempotencyKey" IS NULL OR id IN (SELECT job_id FROM key))
+    ), ${telling.deliveries} inserted AS (
       INSERT INTO ringback.jobs (
         account_id, id, type, status, input, metadata, priority, timeout_ms, retry, run_at, expires_at, schedule_id,
         scheduled_for, callback_endpoint_id, callback_url, callback_events, run_count, failure_count, sequence,
@@ -103,7 +123,7 @@ export async function insertJobs(
       SELECT
         "accountId", id, type, 'queued', coalesce(input, 'null'), metadata, priority, "timeoutMs", retry, "runAt",
         "expiresAt", "scheduleId", "scheduledFor", "callbackEndpointId", "callbackUrl", "callbackEvents", 0, 0, 1,
-        EXISTS (SELECT FROM target WHERE target.job_id = job.id), "createdAt", "createdAt"
+        ${telling.isTold}, "createdAt", "createdAt"
       FROM job
     ), queued AS (
       INSERT INTO ringback.run_queue (
@@ -114,13 +134,35 @@ export async function insertJobs(
     ), event AS (
       INSERT INTO ringback.events (account_id, id, type, job_id, sequence, body, created_at)
       SELECT "accountId", "eventId", 'job.queued', id, 1,
-        CASE WHEN EXISTS (SELECT FROM target WHERE target.job_id = job.id) THEN convert_to("queuedBody"::text, 'UTF8') END,
-        "createdAt"
+        CASE WHEN ${telling.isTold} THEN convert_to("queuedBody"::text, 'UTF8') END, "createdAt"
       FROM job
     )
-    SELECT id, EXISTS (SELECT FROM target WHERE is_due) AS "isToTell" FROM job`;
-  return { ids: new Set(inserted.map(({ id }) => id)), isToTell: inserted[0]?.isToTell === true };
+    SELECT job.id, "isWanted", ${telling.isToTell} AS "isToTell" FROM wanted LEFT JOIN job ON true`;
+  const { isWanted, isToTell } = inserted[0]!;
+  return isWanted ? undefined : { ids: new Set(inserted.flatMap(({ id }) => id ?? [])), isToTell };
 }
+
+/** For jobs of which nobody wants to hear when they are submitted: finds out whether that is so. */
+const silence = (sql: Connection) => ({
+  isWanted: sql`EXISTS (
+    SELECT FROM (SELECT DISTINCT "accountId" AS id FROM given) AS account JOIN ringback.endpoints AS endpoint
+      ON ${isSubscribed(sql, sql`account.id`, sql`'job.queued'`)})`,
+  deliveries: sql``,
+  isTold: sql`false`,
+  isToTell: sql`false`,
+});
+
+const tellingOf = (sql: Connection) => ({
+  isWanted: sql`false`,
+  deliveries: sql`
+    told AS MATERIALIZED (
+      SELECT "accountId" AS account_id, id AS job_id, "eventId" AS event_id, 'job.queued' AS event_type, "createdAt" AS told_at,
+        "queuedDeliveryId" AS delivery_id, "callbackEndpointId" AS endpoint_id, false AS is_told
+      FROM job
+    ), ${fanOut(sql)},`,
+  isTold: sql`EXISTS (SELECT FROM target WHERE target.job_id = job.id)`,
+  isToTell: sql`EXISTS (SELECT FROM target WHERE is_due)`,
+});
 
 export interface ShownProgress {
   /** When it may be told, in milliseconds from now; null when nobody wants to hear of it. */

@@ -2,7 +2,7 @@ import type { AccountId, DeliveryId, EndpointId, EventId, JobId, RunId } from '#
 import type { CallbackEventType } from '#domain/job.ts';
 import { toCleanJson } from '#domain/json.ts';
 import type { Connection } from './database.ts';
-import { fanOut, supersede } from './fan-out.ts';
+import { fanOut } from './fan-out.ts';
 
 /** What a callback says of a job, on both sides of the event's number: that is known where the event is written. */
 export type EventBody = readonly [before: string, after: string];
@@ -57,13 +57,12 @@ export async function tellRuns(sql: Connection, tellings: readonly RunTelling[])
         AND CASE r."eventType" WHEN 'job.started' THEN is_start_untold
           ELSE progress_told_at IS NULL OR progress_told_at <= now() - r."progressEveryMs" * interval '1 ms' END
       RETURNING job.account_id, job.id AS job_id, job.sequence, r."eventId" AS event_id, r."eventType" AS event_type,
-        r.before, r.after, r."toldAt" AS told_at, r."deliveryId" AS delivery_id, r."endpointId" AS endpoint_id, true AS is_told,
-        r."eventType" = 'job.progress' AS supersedes
+        r.before, r.after, r."toldAt" AS told_at, r."deliveryId" AS delivery_id, r."endpointId" AS endpoint_id, true AS is_told
     ), event AS (
       INSERT INTO ringback.events (account_id, id, type, job_id, sequence, body, created_at)
       SELECT account_id, event_id, event_type, job_id, sequence, convert_to(before || sequence || after, 'UTF8'), told_at
       FROM told
-    ), ${fanOut(sql)}, ${supersede(sql)}
+    ), ${fanOut(sql)}
     SELECT job_id AS "jobId" FROM told`;
   return new Set(told.map(({ jobId }) => jobId));
 }

@@ -66,7 +66,8 @@ export function advancing(
   { announceDeliveries }: { readonly announceDeliveries: () => void },
 ): (jobIds: readonly JobId[]) => void {
   return (jobIds) => {
-    if (jobIds.length > 0) void advanceJobs(db.sql, jobIds).then((advanced) => advanced > 0 && announceDeliveries());
+    if (jobIds.length > 0)
+      void advanceJobs(db.sql, jobIds, new Date()).then((advanced) => advanced > 0 && announceDeliveries());
   };
 }
 

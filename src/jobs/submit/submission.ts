@@ -150,8 +150,6 @@ export function recordOf(job: NewJob): JobRecord {
     failureCount: 0,
     sequence: 1,
     isStartUntold: false,
-    isTold: false,
-    progressToldAt: null,
     updatedAt: job.createdAt,
     startedAt: null,
     runId: null,

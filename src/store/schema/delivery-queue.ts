@@ -44,7 +44,6 @@ export const deliveryQueue = ringback.table(
     index('delivery_queue_of_job')
       .on(table.jobId, table.endpointId, table.position)
       .where(sql.raw('job_id IS NOT NULL')),
-    index('delivery_queue_behind').on(table.deliveryId).where(sql.raw("state = 'behind'")),
     check('delivery_queue_behind', sql.raw("state <> 'behind' OR job_id IS NOT NULL")),
     check('delivery_queue_trigger', oneOf('trigger', ATTEMPT_TRIGGERS)),
     check('delivery_queue_state', oneOf('state', DELIVERY_QUEUE_STATES)),

@@ -123,7 +123,7 @@ test('an attempt that is lost counts in the schedule that its delivery has, not 
     expect(await findDelivery(database.db, accountId, due.id)).toMatchObject({ status: 'exhausted', attemptCount: 2 });
   });
   const queued = await requeueDeliveries(database.sql, accountId, { ids: [due.id], retry: true, now: new Date() });
-  await advanceJobs(database.sql, queued.following);
+  await advanceJobs(database.sql, queued.following, new Date());
   worker.loop.wake();
   await receiver.waitFor(3);
   await loseLeases([0, 1]);

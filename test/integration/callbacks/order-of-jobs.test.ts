@@ -153,7 +153,7 @@ test('what is behind ends with its endpoint, on record', async () => {
     WITH over AS (DELETE FROM ringback.delivery_queue WHERE job_id = ${job.id} AND state = 'leased' RETURNING delivery_id)
     UPDATE ringback.deliveries SET status = 'discarded', next_attempt_at = NULL, finished_at = now()
     FROM over WHERE id = delivery_id`;
-  await advanceJobs(database.sql, [job.id]);
+  await advanceJobs(database.sql, [job.id], new Date());
   await untilOver(job.id);
   expect(await statuses(job.id)).toEqual([
     ['job.started', 'discarded'],

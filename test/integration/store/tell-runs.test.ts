@@ -150,14 +150,14 @@ describe('progress', () => {
     await tell(telling(told, 'job.started'));
     await tell(telling(told, 'job.progress'));
     await tell(telling(told, 'job.progress'));
+    await advanceJobs(database.sql, [job.id], new Date());
     expect(await deliveriesOf(job.id)).toEqual([
-      { type: 'job.started', status: 'pending', state: 'behind', ordered: true },
+      { type: 'job.started', status: 'pending', state: 'ready', ordered: true },
       { type: 'job.progress', status: 'superseded', state: null, ordered: false },
       { type: 'job.progress', status: 'pending', state: 'behind', ordered: true },
     ]);
-    await advanceJobs(database.sql, [job.id]);
     await endRuns(database.sql, [runEnd(job, finalEvent('job.succeeded', endpoint))]);
-    expect(await advanceJobs(database.sql, [job.id])).toBe(0);
+    expect(await advanceJobs(database.sql, [job.id], new Date())).toBe(0);
     expect(await deliveriesOf(job.id)).toEqual([
       { type: 'job.started', status: 'pending', state: 'ready', ordered: true },
       { type: 'job.progress', status: 'superseded', state: null, ordered: false },
@@ -169,12 +169,13 @@ describe('progress', () => {
   test('under way is left to its attempt', async () => {
     const { job, endpoint } = await running();
     await tell(telling({ job, endpoint }, 'job.progress'));
-    await advanceJobs(database.sql, [job.id]);
+    await advanceJobs(database.sql, [job.id], new Date());
     await database.sql`
       UPDATE ringback.delivery_queue SET state = 'leased', attempt_id = 'att_x', worker_id = 'wrk_x', leased_at = now(),
         lease_expires_at = now() + interval '1 minute'
       WHERE job_id = ${job.id}`;
     await endRuns(database.sql, [runEnd(job, finalEvent('job.succeeded', endpoint))]);
+    await advanceJobs(database.sql, [job.id], new Date());
     expect(await deliveriesOf(job.id)).toMatchObject([{ status: 'pending', state: 'leased' }, { state: 'behind' }]);
   });
 
@@ -182,6 +183,7 @@ describe('progress', () => {
     const { job, endpoint } = await running(['job.progress']);
     await tell(telling({ job, endpoint }, 'job.progress'));
     await endRuns(database.sql, [runEnd(job, finalEvent('job.succeeded'))]);
+    await advanceJobs(database.sql, [job.id], new Date());
     expect(await deliveriesOf(job.id)).toMatchObject([{ type: 'job.progress', status: 'pending' }]);
   });
 

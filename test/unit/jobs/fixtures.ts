@@ -87,8 +87,6 @@ export function claimedJob(more: Partial<ClaimedJob> = {}): ClaimedJob {
     failureCount: 0,
     sequence: 2,
     isStartUntold: false,
-    isTold: false,
-    progressToldAt: null,
     createdAt: MINUTE_AGO,
     updatedAt: MINUTE_AGO,
     startedAt: MINUTE_AGO,
