@@ -1,4 +1,4 @@
-import { X509Certificate } from 'node:crypto';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import tls from 'node:tls';
 import { codeOf, type Failure } from './failure.ts';
 import type { LaneIdentity } from './lane.ts';
@@ -42,6 +42,20 @@ function areCertificates(pem: string): boolean {
 }
 
 /**
+ * Why key and certificate do not go together; undefined when they do. OpenSSL compares keys of one kind only: with an RSA
+ * certificate and an EC key it would begin every handshake, and show no certificate in any.
+ */
+function mismatchOf(cert: string, key: string): string | undefined {
+  try {
+    // The first is what is shown. An empty passphrase, or OpenSSL would ask the terminal for that of an encrypted key.
+    const isItsKey = new X509Certificate(cert).checkPrivateKey(createPrivateKey({ key, passphrase: '' }));
+    return isItsKey ? undefined : 'key is that of another certificate';
+  } catch (error) {
+    return `certificate and key cannot be used together (${codeOf(error)})`;
+  }
+}
+
+/**
  * Reads an identity, also to judge one before it is stored. `ca`: whom to trust when it names nobody, Node's own
  * authorities without. A bad one is told by its failure, which quotes nothing of it.
  */
@@ -53,6 +67,8 @@ export function openIdentity(identity: TlsIdentity, ca?: tls.TlsOptions['ca']): 
     return invalid('authorities', 'authorities are no certificates in PEM');
   if (cert !== undefined && !areCertificates(cert))
     return invalid('certificate', 'client certificate is no certificate in PEM');
+  const mismatch = cert === undefined || key === undefined ? undefined : mismatchOf(cert, key);
+  if (mismatch !== undefined) return invalid('key', `client ${mismatch}`);
   const trusted = identity.ca ?? ca;
   try {
     const secureContext = tls.createSecureContext({

@@ -138,6 +138,10 @@ describe('an identity that cannot be used', () => {
     publicKeyEncoding: { type: 'spki', format: 'pem' },
     privateKeyEncoding: { type: 'pkcs8', format: 'pem', cipher: 'aes-256-cbc', passphrase: 'secret' },
   }).privateKey;
+  const { privateKey: ofAnotherKind } = generateKeyPairSync('ed25519', {
+    publicKeyEncoding: { type: 'spki', format: 'pem' },
+    privateKeyEncoding: { type: 'pkcs8', format: 'pem' },
+  });
   const cut = `${TEST_CERTIFICATE.slice(0, 300)}\n-----END CERTIFICATE-----\n`;
 
   test.each<[string, Omit<TlsIdentity, 'fingerprint'>]>([
@@ -151,6 +155,8 @@ describe('an identity that cannot be used', () => {
     ['a certificate that is none', { cert: 'nonsense', key: TEST_KEY }],
     ['a key that is none', { cert: TEST_CERTIFICATE, key: 'nonsense' }],
     ['a key of another certificate', { cert: TEST_CERTIFICATE, key: OTHER_KEY }],
+    ['a key of another kind', { cert: TEST_CERTIFICATE, key: ofAnotherKind }],
+    ['the certificate behind another one', { cert: OTHER_CERTIFICATE + TEST_CERTIFICATE, key: TEST_KEY }],
     ['an encrypted key', { cert: TEST_CERTIFICATE, key: encrypted }],
     ['NUL', { cert: `\0${TEST_CERTIFICATE.slice(1)}`, key: '\0' }],
   ])('has %s: nothing is sent, and nothing of it is quoted', async (...[, identity]) => {
