@@ -1,4 +1,4 @@
-import { refuseTarget } from '#domain/callback-target.ts';
+import { refuseUnregistered } from '#domain/callback-target.ts';
 import type { SecretOwner } from '#domain/endpoint.ts';
 import { type AccountId, type EndpointId, newId } from '#domain/ids.ts';
 import { type Refusal, type Result, refuse } from '#domain/problem.ts';
@@ -168,7 +168,7 @@ async function change(tx: Transaction, ref: EndpointRef, changes: EndpointChange
   const { accountId, endpointId: id } = ref;
   const before = await lockEndpoint(tx, ref);
   if (before === undefined) return notFound(id);
-  const refusal = refuseSubscription(before, changes) ?? refuseTlsOf(before, changes);
+  const refusal = refuseUnregisteredUse(before, changes) ?? refuseTlsOf(before, changes);
   if (refusal !== undefined) return refusal;
   const now = new Date();
   await changeEndpoint(tx, { accountId, id }, changes, now);
@@ -177,10 +177,11 @@ async function change(tx: Transaction, ref: EndpointRef, changes: EndpointChange
   return { ok: true, value: { id, created: false, isToProve } };
 }
 
-/** Or what only a job has named would hear of all jobs, where the policy lets no job name it any more. */
-function refuseSubscription(before: LockedEndpoint, { eventTypes = [] }: EndpointChanges): Refusal | undefined {
-  if (before.isRegistered || eventTypes.length === 0) return undefined;
-  return refuseTarget(before.policy, before, '/event_types');
+/** Or what only a job has named would hear of all jobs, or be led elsewhere, where the policy lets no job name it any more. */
+function refuseUnregisteredUse(before: LockedEndpoint, { eventTypes = [], url }: EndpointChanges): Refusal | undefined {
+  if (eventTypes.length > 0) return refuseUnregistered(before.policy, before, '/event_types');
+  if (url !== undefined && url !== before.url) return refuseUnregistered(before.policy, before, '/url');
+  return undefined;
 }
 
 function refuseTlsOf(

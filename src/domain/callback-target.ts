@@ -19,15 +19,24 @@ export function refuseTarget(
   endpoint: Standing | undefined,
   path: string,
 ): Refusal | undefined {
-  if (policy === 'any') return undefined;
-  if (endpoint === undefined || !endpoint.isRegistered)
-    return refuseAt(
-      'endpoint_not_registered',
-      path,
-      'The account is called back at registered endpoints only: register the URL with POST /v1/endpoints first.',
-    );
-  if (policy === 'verified' && endpoint.status === 'unverified') return refuseUnverified(endpoint.id, path);
-  return undefined;
+  const refusal = refuseUnregistered(policy, endpoint, path);
+  if (refusal !== undefined) return refusal;
+  // Under any policy: what was accepted for it would wait without a word, though the operator has changed the policy since.
+  return endpoint?.status === 'unverified' ? refuseUnverified(endpoint.id, path) : undefined;
+}
+
+/** Why an endpoint that only jobs have named may not be used, nor a URL without one; undefined when it may. */
+export function refuseUnregistered(
+  policy: CallbackPolicy,
+  endpoint: Standing | undefined,
+  path: string,
+): Refusal | undefined {
+  if (policy === 'any' || endpoint?.isRegistered === true) return undefined;
+  return refuseAt(
+    'endpoint_not_registered',
+    path,
+    'The account is called back at registered endpoints only: register the URL with POST /v1/endpoints first.',
+  );
 }
 
 /** Nothing is sent to an endpoint that has yet to echo a challenge. `path` is the place in the request that names it. */

@@ -86,6 +86,9 @@ describe('under the policy "registered"', () => {
     expect(replay).toMatchObject(unregistered('/endpoint_id'));
     const subscribed = await ask('PATCH', `/v1/endpoints/${id}`, { event_types: ['*'] });
     expect(subscribed).toMatchObject(unregistered('/event_types'));
+    const led = await ask('PATCH', `/v1/endpoints/${id}`, { url: freshUrl() });
+    expect(led).toMatchObject(unregistered('/url'));
+    expect((await ask('PATCH', `/v1/endpoints/${id}`, { url, description: 'the same URL' })).status).toBe(200);
     expect((await ask('PATCH', `/v1/endpoints/${made.json.id}`, { event_types: ['job.expired'] })).status).toBe(200);
 
     expect(await ask('POST', '/v1/endpoints', { url })).toMatchObject({ status: 200, json: { id, registered: true } });

@@ -156,6 +156,9 @@ describe('an echo', () => {
     const receiver = await startReceiver();
     const { json } = await ask('POST', '/v1/endpoints', { url: receiver.url });
     await setPolicy('any');
+    // Accepted, its callback would never be sent, and nobody would be told.
+    for (const callback of [{ endpoint_id: json.id }, { url: receiver.url }])
+      expect(await ask('POST', '/v1/jobs', { ...echo, callback })).toMatchObject(unverified);
     receiver.answerAll(honest);
     expect((await ask('POST', `/v1/endpoints/${json.id}/verify`)).json).toMatchObject({ status: 'enabled' });
   });
