@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ensureBootstrapKey } from '#accounts/api-keys.ts';
-import type { Redelivery } from '#callbacks/redelivery.ts';
 import { listen } from '#http/server.ts';
 import { RunTeller } from '#jobs/run/run-teller.ts';
 import { loadJobTypes } from '#jobs/type/load-config.ts';
@@ -28,8 +27,7 @@ export interface Service {
 export async function startService(deps: ServiceDeps): Promise<Service> {
   const { config, log, database } = deps;
   const { diagnostics, maxBodyBytes: maxInputBytes } = config;
-  const recover: Redelivery['recover'] = (...wanted) => parts.redelivery.recover(...wanted);
-  const own = [recoveryJob({ recover })];
+  const own = [recoveryJob(() => parts.redelivery)];
   const types = await loadJobTypes(config.configFile, { diagnostics, maxInputBytes, own });
   await migrateWhenReady(database.direct, log);
   const parts = await openParts(deps);

@@ -1,7 +1,6 @@
 import { openCursor, refuseCursor, sealCursor } from '#domain/cursor.ts';
 import type { DeliveryStatus } from '#domain/delivery.ts';
-import { SUBSCRIBABLE_EVENT_TYPES } from '#domain/endpoint-policy.ts';
-import { matchesType } from '#domain/event-type.ts';
+import { typesOf } from '#domain/endpoint-policy.ts';
 import { type AccountId, type DeliveryId, type EndpointId, idBound, type JobId, parseId, timeOf } from '#domain/ids.ts';
 import type { Result } from '#domain/problem.ts';
 import type { Database } from '#store/database.ts';
@@ -105,7 +104,7 @@ function matchOf(filter: DeliveryFilter, { below }: ListPlace): DeliveryMatch {
   const { statuses, eventTypes, endpointId, jobId, createdAfter, createdBefore } = filter;
   return {
     statuses: statuses ?? null,
-    eventTypes: eventTypes ? SUBSCRIBABLE_EVENT_TYPES.filter((type) => matchesType(eventTypes, type)) : null,
+    eventTypes: eventTypes ? typesOf(eventTypes) : null,
     endpointId: endpointId ?? null,
     jobId: jobId ?? null,
     from: idBound('dlv', createdAfter === undefined ? 0 : createdAfter.getTime() + 1),

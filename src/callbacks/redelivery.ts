@@ -1,5 +1,6 @@
 import { refuseTarget } from '#domain/callback-target.ts';
 import type { DeliveryStatus } from '#domain/delivery.ts';
+import { typesOf } from '#domain/endpoint-policy.ts';
 import { type AccountId, type DeliveryId, type EndpointId, idBound, type JobId, newId, timeOf } from '#domain/ids.ts';
 import { type Refusal, type Result, refuse } from '#domain/problem.ts';
 import { findTarget } from '#store/callback-policy.ts';
@@ -20,7 +21,7 @@ export interface Recovery {
   readonly since: Date;
   readonly until: Date;
   readonly statuses: readonly DeliveryStatus[];
-  /** Null for all. */
+  /** Types and families of them (`job.*`); null for all. */
   readonly eventTypes: readonly string[] | null;
 }
 
@@ -107,11 +108,12 @@ export class Redelivery {
     { signal, progress }: { signal: AbortSignal; progress: (percent: number, message: string) => void },
   ): Promise<number> {
     let queued = 0;
+    const types = eventTypes && typesOf(eventTypes);
     // Ids begin with the time of their making.
     let after: DeliveryId = idBound('dlv', since.getTime() - 1);
     for (;;) {
       signal.throwIfAborted();
-      const wanted = { endpointId, statuses, eventTypes, since, until, after, limit: PAGE };
+      const wanted = { endpointId, statuses, eventTypes: types, since, until, after, limit: PAGE };
       const page = await readUnsent(this.#db, accountId, wanted);
       const ids = page.filter(({ matches }) => matches).map(({ id }) => id);
       if (ids.length > 0) {

@@ -1,5 +1,5 @@
 import { ENDPOINT_EVENT_TYPES } from './endpoint-event.ts';
-import { filtersOf } from './event-type.ts';
+import { filtersOf, matchesType } from './event-type.ts';
 import { CALLBACK_EVENT_TYPES } from './job.ts';
 
 /** `unverified` has yet to echo a challenge; `paused` waits for its owner; `disabled` was given up on, and what is for it is held. */
@@ -24,6 +24,14 @@ export type DeliveryOrder = (typeof DELIVERY_ORDERS)[number];
 /** What an endpoint can be told of. */
 export const SUBSCRIBABLE_EVENT_TYPES = [...CALLBACK_EVENT_TYPES, ...ENDPOINT_EVENT_TYPES] as const;
 export type SubscribableEventType = (typeof SUBSCRIBABLE_EVENT_TYPES)[number];
+
+/** What may be asked for where deliveries are: every type that is delivered, and each family. */
+export const DELIVERED_TYPE_FILTERS: readonly string[] = filtersOf(SUBSCRIBABLE_EVENT_TYPES);
+
+/** The types that are among the filters, or of a family that is. */
+export function typesOf(filters: readonly string[]): SubscribableEventType[] {
+  return SUBSCRIBABLE_EVENT_TYPES.filter((type) => matchesType(filters, type));
+}
 
 /** These go to the endpoint that they are for, unasked. */
 const UNASKED: ReadonlySet<SubscribableEventType> = new Set(['endpoint.ping', 'endpoint.challenge']);

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
+import { makeAccount } from '../support/fixtures.ts';
 import { startReceiver } from '../support/receiver.ts';
 import { client, submit, untilDone } from './support/api.ts';
 import { serviceEnv, useService } from './support/main-process.ts';
@@ -148,11 +149,42 @@ describe('recovering what an endpoint has missed', () => {
     );
   });
 
+  it('is of the types and families that are named, however far back it is asked to go', async () => {
+    const receiver = await startReceiver();
+    const { id } = await register(receiver.url);
+    await delivered(id, 'delivered');
+    await ask('POST', `/v1/endpoints/${id}/ping`);
+    const recover = async (since: string, eventTypes: string[]) => {
+      const wanted = { since, statuses: ['delivered'], event_types: eventTypes };
+      const accepted = await ask('POST', `/v1/endpoints/${id}/recover`, wanted);
+      expect(accepted.status, accepted.text).toBe(202);
+      return untilDone(ask, accepted.json.id);
+    };
+    const queued = (count: number) => ({ status: 'succeeded', output: { queued: count } });
+    expect(await recover('0000-01-01T00:00:00Z', ['delivery.*'])).toMatchObject(queued(0));
+    expect(await recover('1969-01-01T00:00:00Z', ['job.*'])).toMatchObject(queued(1));
+    await receiver.waitFor(3);
+  });
+
+  it('fails, and says why, when it is submitted as a job for an endpoint of somebody else', async () => {
+    const { key: other } = await makeAccount(database.db);
+    const { id } = await register((await startReceiver()).url);
+    const input = { endpoint_id: id, since: '2020-01-01T00:00:00Z', until: '2120-01-01T00:00:00Z' };
+    const theirs = client(service.url, other);
+    const job = await submit(theirs, { type: 'ringback.recover', input });
+    const ended = await untilDone(theirs, job.id);
+    expect(ended).toMatchObject({
+      status: 'failed',
+      error: { message: expect.stringContaining(`There is no endpoint ${id}.`) },
+    });
+  });
+
   it.each([
     [{}, '/since'],
     [{ since: 'yesterday' }, '/since'],
     [{ since: '2026-01-01T00:00:00Z', statuses: [] }, '/statuses'],
     [{ since: '2026-01-01T00:00:00Z', statuses: ['pending'] }, '/statuses/0'],
+    [{ since: '2026-01-01T00:00:00Z', event_types: ['job.*', 'job.succeded'] }, '/event_types/1'],
   ])('is refused with %j', async (body, path) => {
     const receiver = await startReceiver();
     const { id } = await register(receiver.url);

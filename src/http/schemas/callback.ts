@@ -1,8 +1,11 @@
 import { z } from '@hono/zod-openapi';
 import { ATTEMPT_OUTCOMES, ATTEMPT_TRIGGERS } from '#domain/attempt.ts';
 import { DELIVERY_STATUSES } from '#domain/delivery.ts';
-import { SUBSCRIBABLE_EVENT_TYPES } from '#domain/endpoint-policy.ts';
+import { DELIVERED_TYPE_FILTERS, SUBSCRIBABLE_EVENT_TYPES } from '#domain/endpoint-policy.ts';
 import { timestamp } from './common.ts';
+
+/** A type of what is delivered, or a family of them. */
+export const deliveredType = z.enum(DELIVERED_TYPE_FILTERS, `must be one of ${DELIVERED_TYPE_FILTERS.join(', ')}`);
 
 export const deliverySchema = z
   .object({

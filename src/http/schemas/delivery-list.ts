@@ -1,16 +1,12 @@
 import { z } from '@hono/zod-openapi';
 import type { DeliveryListQuery } from '#callbacks/delivery-lists.ts';
 import { DELIVERY_STATUSES } from '#domain/delivery.ts';
-import { SUBSCRIBABLE_EVENT_TYPES } from '#domain/endpoint-policy.ts';
-import { filtersOf } from '#domain/event-type.ts';
-import { deliverySchema } from './callback.ts';
+import { DELIVERED_TYPE_FILTERS } from '#domain/endpoint-policy.ts';
+import { deliveredType, deliverySchema } from './callback.ts';
 import { idSchema, pageOf } from './common.ts';
 import { several, time } from './job-list.ts';
 
-const EVENT_TYPES = filtersOf(SUBSCRIBABLE_EVENT_TYPES);
-
 const status = z.enum(DELIVERY_STATUSES, `must be one of ${DELIVERY_STATUSES.join(', ')}`);
-const eventType = z.enum(EVENT_TYPES, `must be one of ${EVENT_TYPES.join(', ')}`);
 
 export const deliveryListQuery = z
   .strictObject({
@@ -21,11 +17,11 @@ export const deliveryListQuery = z
         items: { type: 'string', enum: [...DELIVERY_STATUSES] },
         description: 'Any of these.',
       }),
-    event_type: several(eventType, 50)
+    event_type: several(deliveredType, 50)
       .optional()
       .openapi({
         type: 'array',
-        items: { type: 'string', enum: EVENT_TYPES },
+        items: { type: 'string', enum: [...DELIVERED_TYPE_FILTERS] },
         description: 'Any of these types or families of types.',
       }),
     endpoint_id: idSchema('ep').optional(),

@@ -2,7 +2,7 @@ import { z } from '@hono/zod-openapi';
 import { CIRCUIT_STATES } from '#domain/circuit.ts';
 import { headerFault, MAX_HEADERS } from '#domain/endpoint-settings.ts';
 import { DELIVERY_ORDERS, DISABLED_REASONS, ENDPOINT_STATUSES, EVENT_FILTERS } from '#domain/endpoint-policy.ts';
-import { attemptSchema } from './callback.ts';
+import { attemptSchema, deliveredType } from './callback.ts';
 import { moment, storable, timestamp, UNSTORABLE } from './common.ts';
 import { submissionSchema } from './job.ts';
 import { newSecretMembers } from './secret.ts';
@@ -154,6 +154,11 @@ export const recoverySchema = z
       .array(z.enum(['held', 'exhausted', 'delivered']))
       .min(1)
       .optional(),
-    event_types: z.array(z.string()).min(1).max(50).optional(),
+    event_types: z
+      .array(deliveredType)
+      .min(1)
+      .max(50)
+      .optional()
+      .openapi({ description: 'Only these types or families of types (`job.*`).' }),
   })
   .openapi('Recovery');
