@@ -155,8 +155,7 @@ async function insert(
   if (!created && bringsSecret)
     return refuse('endpoint_url_taken', `The endpoint ${id} has that URL: rotate its secret to one of your own.`);
   if (Object.keys(changes).length > 0 && created) await changeEndpoint(tx, { accountId, id }, changes, now);
-  const before = await lockEndpoint(tx, { accountId, endpointId: id });
-  if (before === undefined) return notFound(id);
+  const before = (await lockEndpoint(tx, { accountId, endpointId: id }))!;
   const isNew = created || !before.isRegistered;
   if (!before.isRegistered) await registerEndpoint(tx, { accountId, id }, now);
   const isToProve = isNew && before.policy === 'verified';

@@ -103,7 +103,8 @@ export interface NewEndpoint {
 
 /**
  * Inserts an endpoint with its first secret, unless the account has that URL already. Of several at once
- * `endpoints_url` lets one through; the others wait for it, then find `created` false and its id.
+ * `endpoints_url` lets one through; the others wait for it, then find `created` false and its id. One that is found stays until
+ * the transaction ends.
  */
 export async function ensureEndpoint(
   sql: Connection,
@@ -125,9 +126,11 @@ export async function ensureEndpoint(
     SELECT account_id, ${secret.id}, id, ${secret.scheme}, ${secret.publicKey}::bytea, ${secret.keyId}, ${secret.ciphertext},
       ${now} FROM endpoint`;
   if (inserted.count === 1) return { id, created: true };
-  const [found] = await sql<[{ id: EndpointId }]>`
-    SELECT id FROM ringback.endpoints WHERE account_id = ${accountId} AND url = ${url} AND deleted_at IS NULL`;
-  return { id: found.id, created: false };
+  const [found] = await sql<{ id: EndpointId }[]>`
+    SELECT id FROM ringback.endpoints WHERE account_id = ${accountId} AND url = ${url} AND deleted_at IS NULL
+    FOR NO KEY UPDATE`;
+  // Or else it was deleted in between, and its URL is free.
+  return found === undefined ? ensureEndpoint(sql, endpoint) : { id: found.id, created: false };
 }
 
 /** Makes it one that the account has registered, and not only named in jobs. */

@@ -187,6 +187,21 @@ describe('an echo', () => {
 });
 
 describe('an unverified endpoint', () => {
+  it('that is deleted while it is challenged is gone, also for who registers it', async () => {
+    const { ask } = await account();
+    const receiver = await startReceiver();
+    receiver.answerAll(async (request) => {
+      const [{ id }] = (await ask('GET', '/v1/endpoints')).json.items;
+      await ask('DELETE', `/v1/endpoints/${id}`);
+      return honest(request);
+    });
+    const made = await ask('POST', '/v1/endpoints', { url: receiver.url });
+    expect(made).toMatchObject({ status: 404, json: { code: 'endpoint_not_found' } });
+    receiver.answerAll(honest);
+    const again = await ask('POST', '/v1/endpoints', { url: receiver.url });
+    expect(again).toMatchObject({ status: 201, json: { status: 'enabled' } });
+  });
+
   it('is neither enabled, paused nor pinged, and its challenges are not sent again', async () => {
     const { ask } = await account();
     const receiver = await startReceiver();

@@ -39,7 +39,7 @@ export function endpointRoutes(deps: EndpointRoutesDeps) {
     responses: {
       200: json(endpointSchema, 'It was there already.'),
       201: json(endpointSchema, 'Made; its signing secret is shown this once.'),
-      ...problems(400, 409, 413, 415, 422),
+      ...problems(400, 404, 409, 413, 415, 422), // 404: deleted while it was challenged
     },
   });
   const list = createRoute({

@@ -1,8 +1,9 @@
+import type { Sql } from 'postgres';
 import { describe, expect, test } from 'vitest';
 import { mintSecret } from '#domain/endpoint.ts';
 import { type AccountId, newId } from '#domain/ids.ts';
 import { findTarget } from '#store/callback-policy.ts';
-import { ensureEndpoint, readEndpoints } from '#store/endpoints.ts';
+import { deleteEndpoint, ensureEndpoint, readEndpoints } from '#store/endpoints.ts';
 import { useDatabase } from '../../support/database.ts';
 import { insertDeliveries, madeDelivery } from '../../support/deliveries.ts';
 import { inTransaction, makeAccount, makeEndpoint, SECRET_KEYS } from '../../support/fixtures.ts';
@@ -70,6 +71,31 @@ describe('ensuring an endpoint', () => {
     undone.resolve();
     await expect(rolledBack).rejects.toThrow('changed my mind');
     expect(await waiting).toEqual({ id: second.id, created: true });
+  });
+
+  test('makes it when the one that was in its way is deleted a moment later', async () => {
+    const { accountId } = await makeAccount(database.db);
+    const [first, second] = [wanted(accountId, 'https://example.com/c'), wanted(accountId, 'https://example.com/c')];
+    await ensureEndpoint(database.sql, first);
+    // After its first statement, which finds the URL taken.
+    const meddled = async (...statement: Parameters<Sql>) => {
+      const answer = await database.sql(...statement);
+      await deleteEndpoint(database.sql, first, new Date());
+      return answer;
+    };
+    const made = await ensureEndpoint(meddled as unknown as Sql, second);
+    expect(made).toEqual({ id: second.id, created: true });
+  });
+
+  test('keeps the one that is there from being deleted before its transaction ends', async () => {
+    const { accountId } = await makeAccount(database.db);
+    const endpoint = wanted(accountId, 'https://example.com/d');
+    await ensureEndpoint(database.sql, endpoint);
+    await inTransaction(database.db, async (tx) => {
+      await ensureEndpoint(tx, wanted(accountId, endpoint.url));
+      const deletion = database.sql`SELECT FROM ringback.endpoints WHERE id = ${endpoint.id} FOR NO KEY UPDATE NOWAIT`;
+      await expect(deletion).rejects.toMatchObject({ code: '55P03' });
+    });
   });
 
   test('of two accounts with the same URL makes two', async () => {
