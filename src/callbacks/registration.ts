@@ -82,9 +82,8 @@ export class Registration {
     if (!secret.ok) return secret;
     const changes = this.#toChanges(owner, settings);
     if (!changes.ok) return changes;
-    const hasTls = settings.tls !== undefined && settings.tls !== null;
-    const noTls = refuseTlsWithout(checked.value, { hasTls, path: '/tls' });
-    if (noTls !== undefined) return noTls;
+    const without = refuseTlsOf({ url: checked.value, hasAuthorities: false, hasCertificate: false }, changes.value);
+    if (without !== undefined) return without;
     const given = { accountId, id, url: checked.value, isRegistered: true, secret: secret.value.sealed, now };
     const bringsSecret = wanted.secret !== undefined || wanted.scheme !== undefined;
     const written = await transaction(db, (tx) => insert(tx, given, { changes: changes.value, bringsSecret }));
@@ -184,7 +183,7 @@ function refuseUnregisteredUse(before: LockedEndpoint, { eventTypes = [], url }:
 }
 
 function refuseTlsOf(
-  before: LockedEndpoint,
+  before: Pick<LockedEndpoint, 'url' | 'hasAuthorities' | 'hasCertificate'>,
   { tlsAuthorities, tlsCertificate, url }: EndpointChanges,
 ): Refusal | undefined {
   const hasAuthorities = tlsAuthorities === undefined ? before.hasAuthorities : tlsAuthorities !== null;

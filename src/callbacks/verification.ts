@@ -34,11 +34,11 @@ export class Verification {
   }
 
   async #enable(ref: EndpointRef, url: string): Promise<void> {
-    const { db, announceDeliveries } = this.#deps;
+    const { db, clock, announceDeliveries } = this.#deps;
     await transaction(db, async (tx) => {
       // Health before the endpoint, as a settlement that disables it: so the two cannot deadlock.
       await lockHealth(tx, [ref]);
-      await verifyEndpoint(tx, ref, { url, now: new Date() });
+      await verifyEndpoint(tx, ref, { url, now: clock.now() });
     });
     announceDeliveries();
   }

@@ -189,7 +189,7 @@ describe('TLS settings', () => {
 
   it('and a URL that is not https do not come together by a change either', async () => {
     const secure = await register({ url: 'https://127.0.0.1:9/secure', tls: ONE });
-    const open = await register({ url: 'http://127.0.0.1:9/open' });
+    const open = await register({ url: 'http://127.0.0.1:9/open', tls: { authorities: null } });
     const change = (id: string, body: object) => ask('PATCH', `/v1/endpoints/${id}`, body);
     const refusal = (path: string) => ({ status: 422, json: { code: 'invalid_tls', errors: [{ path }] } });
     expect(await change(open.id, { tls: ONE })).toMatchObject(refusal('/tls'));
