@@ -1,6 +1,6 @@
 import type { OpenAPIHono } from '@hono/zod-openapi';
 import type { Env } from './env.ts';
-import { WEBHOOK_HEADERS, WEBHOOK_RESPONSES, WEBHOOKS } from './schemas/webhook.ts';
+import { WEBHOOK_HEADERS, WEBHOOKS } from './schemas/webhook.ts';
 
 /** OpenAPI 3.1, from the schemas that validate. */
 export function openApiDocument(app: OpenAPIHono<Env>, { version, publicUrl }: { version: string; publicUrl: string }) {
@@ -10,7 +10,7 @@ export function openApiDocument(app: OpenAPIHono<Env>, { version, publicUrl }: {
     scheme: 'bearer',
     description: 'An API key: rbk_...',
   });
-  for (const { type, summary, description = '', body } of WEBHOOKS)
+  for (const { type, summary, description = '', body, responses } of WEBHOOKS)
     registry.registerWebhook({
       method: 'post',
       path: type,
@@ -19,7 +19,7 @@ export function openApiDocument(app: OpenAPIHono<Env>, { version, publicUrl }: {
       security: [],
       parameters: WEBHOOK_HEADERS,
       request: { body: { required: true, content: { 'application/json': { schema: body } } } },
-      responses: WEBHOOK_RESPONSES,
+      responses,
     });
   return app.getOpenAPI31Document({
     openapi: '3.1.0',

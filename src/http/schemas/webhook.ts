@@ -12,7 +12,41 @@ export interface Webhook {
   readonly summary: string;
   readonly description?: string;
   readonly body: z.ZodType;
+  /** What a receiver's answer means, by its status. */
+  readonly responses: typeof RECEIVED | typeof ECHOED;
 }
+
+const SLOW_DOWN =
+  'Asks for less: nothing is sent to the endpoint for a while, or as long as `Retry-After` says, then a few at a time.';
+
+/** Whatever the body of the answer says is kept on record, and read by nobody but people. */
+const RECEIVED = {
+  '2XX': { description: 'Received: it is not sent again, unless that is asked for.' },
+  '3XX': { description: 'A failure: redirects are never followed.' },
+  410: { description: 'Nobody is there any more: the endpoint is disabled, and what is for it is held.' },
+  429: { description: SLOW_DOWN },
+  502: { description: SLOW_DOWN },
+  503: { description: SLOW_DOWN },
+  504: { description: SLOW_DOWN },
+  default: {
+    description:
+      'A failure, as is no answer within the time limit of the endpoint: tried again by its schedule, no sooner than ' +
+      '`Retry-After` says (seconds or a date, a day at most), until that is used up.',
+  },
+};
+
+const CHALLENGE = z.object({ challenge: z.string() });
+
+const ECHOED = {
+  '2XX': {
+    description:
+      'The endpoint is verified if the body is the challenge, alone or as this JSON, and nothing else. Its content type is not looked at.',
+    content: { 'application/json': { schema: CHALLENGE }, 'text/plain': { schema: z.string() } },
+  },
+  default: {
+    description: 'Verifies nothing. A challenge is sent once: `POST /v1/endpoints/{id}/verify` sends another one.',
+  },
+};
 
 const UNASKED = 'Goes to that endpoint only, whatever it subscribes to.';
 const OF_OTHERS = 'Goes to the endpoints of the account that subscribe to it, except the one that it is about.';
@@ -50,7 +84,7 @@ const ENDPOINT_DATA = {
   }),
   'endpoint.recovered': z.object({}),
   'endpoint.ping': z.object({}),
-  'endpoint.challenge': z.object({ challenge: z.string() }),
+  'endpoint.challenge': CHALLENGE,
   'delivery.exhausted': z.object({
     delivery: z.object({
       id: z.string(),
@@ -75,7 +109,7 @@ function jobWebhook(type: CallbackEventType): Webhook {
     sequence: z.int().openapi({ description: 'Counts the events of the job from 1: what is lower is older.' }),
     data: z.object({ job: jobSchema }),
   });
-  return { type, ...JOB_EVENTS[type], body: body.openapi(nameOf(type)) };
+  return { type, ...JOB_EVENTS[type], body: body.openapi(nameOf(type)), responses: RECEIVED };
 }
 
 function endpointWebhook(type: EndpointEventType): Webhook {
@@ -85,7 +119,8 @@ function endpointWebhook(type: EndpointEventType): Webhook {
     timestamp: timestamp().openapi({ description: 'When it happened; not when it is sent.' }),
     data: z.object({ endpoint, ...ENDPOINT_DATA[type].shape }),
   });
-  return { type, ...ENDPOINT_EVENTS[type], body: body.openapi(nameOf(type)) };
+  const responses = type === 'endpoint.challenge' ? ECHOED : RECEIVED;
+  return { type, ...ENDPOINT_EVENTS[type], body: body.openapi(nameOf(type)), responses };
 }
 
 export const WEBHOOKS: readonly Webhook[] = [
@@ -111,22 +146,3 @@ export const WEBHOOK_HEADERS = [
     'v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=',
   ),
 ];
-
-const SLOW_DOWN =
-  'Asks for less: nothing is sent to the endpoint for a while, or as long as `Retry-After` says, then a few at a time.';
-
-/** What a receiver's answer means. Whatever its body says is kept on record, and read by nobody but people. */
-export const WEBHOOK_RESPONSES = {
-  '2XX': { description: 'Received: it is not sent again, unless that is asked for.' },
-  '3XX': { description: 'A failure: redirects are never followed.' },
-  410: { description: 'Nobody is there any more: the endpoint is disabled, and what is for it is held.' },
-  429: { description: SLOW_DOWN },
-  502: { description: SLOW_DOWN },
-  503: { description: SLOW_DOWN },
-  504: { description: SLOW_DOWN },
-  default: {
-    description:
-      'A failure, as is no answer within the time limit of the endpoint: tried again by its schedule, no sooner than ' +
-      '`Retry-After` says (seconds or a date, a day at most), until that is used up.',
-  },
-};
