@@ -105,6 +105,15 @@ describe('between endpoints', () => {
     expect(countOf(await claim({ limit: 1, ...other }), busy)).toBe(1);
   });
 
+  test('an endpoint’s own limit holds to the letter, however many claim at once', async () => {
+    const { endpoint } = await lane(30);
+    await database.sql`UPDATE ringback.endpoints SET concurrency = 3 WHERE id = ${endpoint.id}`;
+    for (let round = 0; round < 5; round++)
+      await Promise.all(Array.from({ length: 8 }, () => claim({ workerId: newId('wrk', Date.now()) })));
+    const leased = await database.sql`SELECT FROM ringback.delivery_queue WHERE state = 'leased'`;
+    expect(leased).toHaveLength(3);
+  });
+
   test('one has no more at a courier than are left for others, however many it may have', async () => {
     const greedy = await lane(60);
     await database.sql`UPDATE ringback.endpoints SET concurrency = 10000 WHERE id = ${greedy.endpoint.id}`;
