@@ -108,10 +108,18 @@ describe('between endpoints', () => {
   test('an endpoint’s own limit holds to the letter, however many claim at once', async () => {
     const { endpoint } = await lane(30);
     await database.sql`UPDATE ringback.endpoints SET concurrency = 3 WHERE id = ${endpoint.id}`;
-    for (let round = 0; round < 5; round++)
-      await Promise.all(Array.from({ length: 8 }, () => claim({ workerId: newId('wrk', Date.now()) })));
-    const leased = await database.sql`SELECT FROM ringback.delivery_queue WHERE state = 'leased'`;
-    expect(leased).toHaveLength(3);
+    const { sql } = database.open({ max: 8 });
+    for (let round = 0; round < 20; round++) {
+      const claims = Array.from({ length: 8 }, () =>
+        claimDeliveries(sql, claimOf({ workerId: newId('wrk', Date.now()) })),
+      );
+      const claimed = (await Promise.all(claims)).flatMap(({ deliveries }) => deliveries);
+      expect(claimed).toHaveLength(3);
+      await sql`
+        UPDATE ringback.delivery_queue SET state = 'ready', attempt_id = NULL, worker_id = NULL, leased_at = NULL,
+          lease_expires_at = NULL
+        WHERE state = 'leased'`;
+    }
   });
 
   test('one has no more at a courier than are left for others, however many it may have', async () => {
