@@ -7,6 +7,7 @@ import { type AnyJobDefinition, defineJob, NonRetryableError } from '#jobs/type/
 
 const input = z.strictObject({
   endpoint_id: z.string(),
+  to_endpoint_id: z.string().nullable().default(null),
   since: z.iso.datetime({ offset: true }),
   until: z.iso.datetime({ offset: true }),
   statuses: z.array(z.enum(DELIVERY_STATUSES)).default([...RECOVERABLE]),
@@ -32,13 +33,16 @@ export function recoveryJob(using: () => Pick<Redelivery, 'checkRecovery' | 'rec
     run: async ({ input: wanted, job, signal, progress }) => {
       const endpointId = parseId('ep', wanted.endpoint_id);
       if (endpointId === undefined) throw new NonRetryableError(`${wanted.endpoint_id} is no endpoint's id`);
+      const to = wanted.to_endpoint_id === null ? null : parseId('ep', wanted.to_endpoint_id);
+      if (to === undefined) throw new NonRetryableError(`${wanted.to_endpoint_id} is no endpoint's id`);
       const accountId = job.accountId as AccountId;
       const redelivery = using();
-      // It may be disabled or gone by now; and who submits the job by themselves may name anybody's.
-      const checked = await redelivery.checkRecovery(accountId, { endpointId });
+      // It may be disabled or gone by now; and who submits the job by themselves may name anybody's, and any.
+      const checked = await redelivery.checkRecovery(accountId, { endpointId, to });
       if (!checked.ok) throw new NonRetryableError(checked.detail);
       const recovery = {
         endpointId,
+        to,
         since: bounded(wanted.since),
         until: bounded(wanted.until),
         statuses: wanted.statuses,

@@ -84,6 +84,13 @@ describe('under the policy "registered"', () => {
     );
     const replay = await ask('POST', `/v1/deliveries/${delivery.id}/redeliver`, { endpoint_id: id });
     expect(replay).toMatchObject(unregistered('/endpoint_id'));
+    const all = { since: '2020-01-01T00:00:00Z', endpoint_id: id };
+    expect(await ask('POST', `/v1/endpoints/${made.json.id}/recover`, all)).toMatchObject(unregistered('/endpoint_id'));
+    // As that route does, but without its look at the policy.
+    const past = { endpoint_id: made.json.id, to_endpoint_id: id, since: all.since, until: new Date().toISOString() };
+    const input = { ...past, statuses: ['delivered'] };
+    const byHand = await submit(ask, { type: 'ringback.recover', input });
+    expect(await untilDone(ask, byHand.id)).toMatchObject({ status: 'failed' });
     const subscribed = await ask('PATCH', `/v1/endpoints/${id}`, { event_types: ['*'] });
     expect(subscribed).toMatchObject(unregistered('/event_types'));
     const led = await ask('PATCH', `/v1/endpoints/${id}`, { url: freshUrl() });

@@ -214,6 +214,12 @@ describe('an unverified endpoint', () => {
     const resent = await ask('POST', `/v1/deliveries/${id}/redeliver`, {});
     expect(resent).toMatchObject({ status: 409, json: { code: 'delivery_unrepeatable' } });
 
+    const other = await honestReceiver();
+    const to = await ask('POST', '/v1/endpoints', { url: other.url });
+    const elsewhere = { since: '2020-01-01T00:00:00Z', endpoint_id: to.json.id };
+    const carried = await untilDone(ask, (await ask('POST', `${path}/recover`, elsewhere)).json.id);
+    expect(carried).toMatchObject({ status: 'succeeded', output: { queued: 0 } });
+
     receiver.answerAll(honest);
     expect((await ask('POST', `${path}/verify`)).json).toMatchObject({ status: 'enabled' });
     const recovery = await ask('POST', `${path}/recover`, { since: '2020-01-01T00:00:00Z' });
