@@ -1,6 +1,6 @@
-import { refuseUnverified } from '#domain/callback-target.ts';
+import { refuseUnknown, refuseUnverified } from '#domain/callback-target.ts';
 import type { AccountId, EndpointId } from '#domain/ids.ts';
-import { type Refusal, type Result, refuse } from '#domain/problem.ts';
+import { type Result, refuse } from '#domain/problem.ts';
 import { type Database, transaction } from '#store/database.ts';
 import { insertEndpointEvents } from '#store/endpoint-events.ts';
 import { lockHealth } from '#store/endpoint-health.ts';
@@ -30,7 +30,7 @@ export class Endpoints {
 
   async find(accountId: AccountId, id: EndpointId): Promise<Result<EndpointRecord>> {
     const [endpoint] = await readEndpoints(this.#deps.db, accountId, { id, limit: 1 });
-    return endpoint === undefined ? notFound(id) : { ok: true, value: endpoint };
+    return endpoint === undefined ? refuseUnknown(id) : { ok: true, value: endpoint };
   }
 
   list(accountId: AccountId, page: { after?: EndpointId; limit: number }): Promise<EndpointRecord[]> {
@@ -69,7 +69,7 @@ export class Endpoints {
   async remove(accountId: AccountId, id: EndpointId): Promise<Result<undefined>> {
     const { db, announceDeliveries } = this.#deps;
     const now = new Date();
-    if (!(await deleteEndpoint(db.sql, { accountId, id }, now))) return notFound(id);
+    if (!(await deleteEndpoint(db.sql, { accountId, id }, now))) return refuseUnknown(id);
     // Couriers discard what is queued when they meet it.
     announceDeliveries();
     await this.#discardHeld(accountId, id, now);
@@ -88,8 +88,4 @@ export class Endpoints {
       after = last.id;
     }
   }
-}
-
-function notFound(id: EndpointId): Refusal {
-  return refuse('endpoint_not_found', `There is no endpoint ${id}.`);
 }

@@ -1,6 +1,6 @@
-import { refuseUnverified } from '#domain/callback-target.ts';
+import { refuseUnknown, refuseUnverified } from '#domain/callback-target.ts';
 import type { AccountId, EndpointId } from '#domain/ids.ts';
-import { type Result, refuse } from '#domain/problem.ts';
+import type { Result } from '#domain/problem.ts';
 import type { AttemptRecord } from '#store/delivery-reads.ts';
 import { isEndpoint } from '#store/endpoints.ts';
 import { probe, type ProbeDeps } from './probe.ts';
@@ -19,6 +19,6 @@ export class Pings {
     if (made !== undefined) return { ok: true, value: made };
     return (await isEndpoint(this.#deps.db, accountId, endpointId))
       ? refuseUnverified(endpointId)
-      : refuse('endpoint_not_found', `There is no endpoint ${endpointId}.`);
+      : refuseUnknown(endpointId);
   }
 }

@@ -1,4 +1,4 @@
-import { refuseTarget } from '#domain/callback-target.ts';
+import { refuseTarget, refuseUnknown } from '#domain/callback-target.ts';
 import type { DeliveryStatus } from '#domain/delivery.ts';
 import { typesOf } from '#domain/endpoint-policy.ts';
 import { type AccountId, type DeliveryId, type EndpointId, idBound, type JobId, newId, timeOf } from '#domain/ids.ts';
@@ -103,7 +103,7 @@ export class Redelivery {
   /** Whether that endpoint takes anything. */
   async #check(accountId: AccountId, id: EndpointId): Promise<Result<undefined>> {
     const [endpoint] = await readEndpoints(this.#db, accountId, { id, limit: 1 });
-    if (endpoint === undefined) return refuse('endpoint_not_found', `There is no endpoint ${id}.`);
+    if (endpoint === undefined) return refuseUnknown(id);
     if (endpoint.status !== 'disabled') return { ok: true, value: undefined };
     return refuse('endpoint_disabled', `The endpoint ${id} is disabled: enable it first.`);
   }
@@ -121,8 +121,7 @@ export class Redelivery {
   ): Promise<Result<undefined>> {
     if (to === null) return this.#check(accountId, endpointId);
     // Also what was discarded with its endpoint may go to another one.
-    if (!(await wasEndpoint(this.#db, accountId, endpointId)))
-      return refuse('endpoint_not_found', `There is no endpoint ${endpointId}.`);
+    if (!(await wasEndpoint(this.#db, accountId, endpointId))) return refuseUnknown(endpointId);
     return (await this.#refusalOf(accountId, to)) ?? this.#check(accountId, to);
   }
 

@@ -1,4 +1,4 @@
-import { refuseUnregistered } from '#domain/callback-target.ts';
+import { refuseUnknown, refuseUnregistered } from '#domain/callback-target.ts';
 import type { SecretOwner } from '#domain/endpoint.ts';
 import { type AccountId, type EndpointId, newId } from '#domain/ids.ts';
 import { type Refusal, type Result, refuse } from '#domain/problem.ts';
@@ -126,7 +126,7 @@ export class Registration {
     const { db, verification } = this.#deps;
     const made = isToProve ? await verification.challenge({ accountId, endpointId: id }) : undefined;
     const [endpoint] = await readEndpoints(db, accountId, { id, limit: 1 });
-    return endpoint === undefined ? notFound(id) : { ok: true, value: { endpoint, verification: made } };
+    return endpoint === undefined ? refuseUnknown(id) : { ok: true, value: { endpoint, verification: made } };
   }
 
   #toChanges(owner: SecretOwner, { tls, ...same }: EndpointSettings): Result<EndpointChanges> {
@@ -165,7 +165,7 @@ async function insert(
 async function change(tx: Transaction, ref: EndpointRef, changes: EndpointChanges): Promise<Result<Written>> {
   const { accountId, endpointId: id } = ref;
   const before = await lockEndpoint(tx, ref);
-  if (before === undefined) return notFound(id);
+  if (before === undefined) return refuseUnknown(id);
   const refusal = refuseUnregisteredUse(before, changes) ?? refuseTlsOf(before, changes);
   if (refusal !== undefined) return refusal;
   const now = new Date();
@@ -190,8 +190,4 @@ function refuseTlsOf(
   const hasCertificate = tlsCertificate === undefined ? before.hasCertificate : tlsCertificate !== null;
   const path = url === undefined ? '/tls' : '/url';
   return refuseTlsWithout(url ?? before.url, { hasTls: hasAuthorities || hasCertificate, path });
-}
-
-function notFound(id: EndpointId): Refusal {
-  return refuse('endpoint_not_found', `There is no endpoint ${id}.`);
 }

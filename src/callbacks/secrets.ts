@@ -1,3 +1,4 @@
+import { refuseUnknown } from '#domain/callback-target.ts';
 import { type NewSecret, sealSecret, type SecretOwner } from '#domain/endpoint.ts';
 import type { AccountId, EndpointId, SecretId } from '#domain/ids.ts';
 import { type Refusal, type Result, refuse } from '#domain/problem.ts';
@@ -97,7 +98,7 @@ export class Secrets {
     return transaction(db, async (tx) => {
       const now = new Date();
       const signing = await lockSecrets(tx, owner, now);
-      if (signing === undefined) return notFound(endpointId);
+      if (signing === undefined) return refuseUnknown(endpointId);
       if (graceMs > 0 && signing.length >= MAX_SIGNING_AT_ONCE) return refuseAnother(signing.length);
       const scheme = rotation.scheme ?? (secret === undefined ? signing[0]?.scheme : undefined);
       const given = mintOrImport(keys, owner, { scheme, secret }, now);
@@ -115,7 +116,7 @@ export class Secrets {
     page: { before?: SecretId; limit: number },
   ): Promise<Result<SecretRecord[]>> {
     const { db } = this.#deps;
-    if (!(await isEndpoint(db, accountId, endpointId))) return notFound(endpointId);
+    if (!(await isEndpoint(db, accountId, endpointId))) return refuseUnknown(endpointId);
     return { ok: true, value: await readSecrets(db, { accountId, endpointId }, page) };
   }
 
@@ -123,10 +124,6 @@ export class Secrets {
   publicKeys(endpointId: EndpointId): Promise<PublicKeyRecord[]> {
     return readPublicKeys(this.#deps.db, endpointId, new Date());
   }
-}
-
-function notFound(id: EndpointId): Refusal {
-  return refuse('endpoint_not_found', `There is no endpoint ${id}.`);
 }
 
 function refuseAnother(count: number): Refusal {

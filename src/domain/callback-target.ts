@@ -47,6 +47,11 @@ export function refuseUnverified(id: EndpointId, path?: string): Refusal {
   return path === undefined ? refuse('endpoint_unverified', message) : refuseAt('endpoint_unverified', path, message);
 }
 
+/** `id` as it was given, which need not be well formed. */
+export function refuseUnknown(id: string): Refusal {
+  return refuse('endpoint_not_found', `There is no endpoint ${id}.`);
+}
+
 function refuseAt(code: Refusal['code'], path: string, message: string): Refusal {
   return refuse(code, message, { faults: [{ path, message }] });
 }

@@ -2,8 +2,8 @@ import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import type { DeliveryLists } from '#callbacks/delivery-lists.ts';
 import type { DeliveryQueries } from '#callbacks/delivery-queries.ts';
 import type { Redelivery } from '#callbacks/redelivery.ts';
+import { refuseUnknown } from '#domain/callback-target.ts';
 import { parseId } from '#domain/ids.ts';
-import { refuse } from '#domain/problem.ts';
 import type { Env } from '../env.ts';
 import { jsonBody } from '../middleware/json-body.ts';
 import { problem } from '../problem.ts';
@@ -75,8 +75,7 @@ export function deliveryRoutes({ deliveries, deliveryLists, redelivery, maxBodyB
     .openapi(redeliver, async (c) => {
       const { retry = true, endpoint_id: to } = c.req.valid('json');
       const endpointId = to === undefined ? undefined : parseId('ep', to);
-      if (to !== undefined && endpointId === undefined)
-        return problem(c, refuse('endpoint_not_found', `There is no endpoint ${to}.`));
+      if (to !== undefined && endpointId === undefined) return problem(c, refuseUnknown(to));
       const { accountId } = c.get('apiKey');
       const sent = await redelivery.redeliver(accountId, c.req.valid('param').id, { retry, endpointId });
       return sent.ok ? c.json(viewDelivery(sent.value), 202) : problem(c, sent);

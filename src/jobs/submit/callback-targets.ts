@@ -1,4 +1,4 @@
-import { refuseTarget } from '#domain/callback-target.ts';
+import { refuseTarget, refuseUnknown } from '#domain/callback-target.ts';
 import type { AccountId, EndpointId } from '#domain/ids.ts';
 import type { CallbackEventType } from '#domain/job.ts';
 import { type Refusal, type Result, refuse } from '#domain/problem.ts';
@@ -44,7 +44,7 @@ export class CallbackTargets {
       const target = { endpointId: endpoint.id, url: endpoint.url };
       return refusal ?? { ok: true, value: this.#remember(accountId, name, target) };
     }
-    if ('id' in key.value) return refuse('endpoint_not_found', `There is no endpoint ${name}.`);
+    if ('id' in key.value) return refuseUnknown(name);
     return refusal ?? { ok: true, value: { url: key.value.url, endpointId: undefined } };
   }
 
