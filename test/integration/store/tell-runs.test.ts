@@ -157,7 +157,7 @@ describe('progress', () => {
       { type: 'job.progress', status: 'pending', state: 'behind', ordered: true },
     ]);
     await endRuns(database.sql, [runEnd(job, finalEvent('job.succeeded', endpoint))]);
-    expect(await advanceJobs(database.sql, [job.id], new Date())).toBe(0);
+    expect((await advanceJobs(database.sql, [job.id], new Date())).advanced).toBe(0);
     expect(await deliveriesOf(job.id)).toEqual([
       { type: 'job.started', status: 'pending', state: 'ready', ordered: true },
       { type: 'job.progress', status: 'superseded', state: null, ordered: false },
