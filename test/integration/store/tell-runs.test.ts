@@ -7,6 +7,7 @@ import { setProgress, type StorableJob } from '#store/jobs.ts';
 import { tellRuns, type RunTelling } from '#store/tell-runs.ts';
 import { CALLBACK_EVENT_TYPES, type CallbackEventType } from '#domain/job.ts';
 import { useDatabase } from '../../support/database.ts';
+import { eventually } from '../../support/eventually.ts';
 import {
   bodyOf,
   claimRun,
@@ -229,4 +230,27 @@ describe('what follows', () => {
     for (const [type, sequence, body] of events.slice(1))
       expect(JSON.parse(body as string)).toEqual({ type, sequence });
   });
+});
+
+test('who tells of runs and who ends them do not wait for each other, in whichever order they come', async () => {
+  const runs = [await running(), await running(), await running()];
+  const isWaiting = (count: number) =>
+    eventually(async () => {
+      const waiting = await database.sql`
+        SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
+      expect(waiting).toHaveLength(count);
+    });
+  const both = await database.sql.begin(async (tx) => {
+    await tx`SELECT FROM ringback.jobs WHERE id = ${runs[1]!.job.id} FOR UPDATE`;
+    const telling_ = tell(...runs.map((run) => telling(run, 'job.progress')));
+    await isWaiting(1);
+    const ending = endRuns(
+      database.sql,
+      runs.toReversed().map(({ job, endpoint }) => runEnd(job, finalEvent('job.succeeded', endpoint))),
+    );
+    await isWaiting(2);
+    return { both: Promise.all([telling_, ending]) };
+  });
+  const [told, ended] = await both.both;
+  expect([told.size, ended.size]).toEqual([3, 3]);
 });
