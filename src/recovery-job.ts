@@ -6,6 +6,7 @@ import { type AnyJobDefinition, defineJob, NonRetryableError } from '#jobs/type/
 
 const input = z.strictObject({
   endpoint_id: z.string(),
+  to_endpoint_id: z.string().nullable().default(null),
   since: z.iso.datetime({ offset: true }),
   until: z.iso.datetime({ offset: true }),
   statuses: z.array(z.enum(DELIVERY_STATUSES)).default([...RECOVERABLE]),
@@ -21,8 +22,11 @@ export function recoveryJob(redelivery: Pick<Redelivery, 'recover'>): AnyJobDefi
     run: async ({ input: wanted, job, signal, progress }) => {
       const endpointId = parseId('ep', wanted.endpoint_id);
       if (endpointId === undefined) throw new NonRetryableError(`${wanted.endpoint_id} is no endpoint's id`);
+      const to = wanted.to_endpoint_id === null ? null : parseId('ep', wanted.to_endpoint_id);
+      if (to === undefined) throw new NonRetryableError(`${wanted.to_endpoint_id} is no endpoint's id`);
       const recovery = {
         endpointId,
+        to,
         since: new Date(wanted.since),
         until: new Date(wanted.until),
         statuses: wanted.statuses,

@@ -5,18 +5,27 @@ import { type Refusal, type Result, refuse } from '#domain/problem.ts';
 import { findTarget } from '#store/callback-policy.ts';
 import type { Database } from '#store/database.ts';
 import { type DeliveryRecord, findDelivery } from '#store/delivery-reads.ts';
-import { readEndpoints } from '#store/endpoints.ts';
-import { copyDelivery, findEventTime, readUnsent, requeueDeliveries } from '#store/redeliver.ts';
+import { readEndpoints, wasEndpoint } from '#store/endpoints.ts';
+import {
+  copyDeliveries,
+  findCopy,
+  findEventTime,
+  readUnsent,
+  type Requeued,
+  requeueDeliveries,
+} from '#store/redeliver.ts';
 import type { SettleDeps } from './settle.ts';
 
-/** What can be sent again in numbers; what was delivered too, when it is asked for by name. */
-export const RECOVERABLE = ['held', 'exhausted'] as const satisfies DeliveryStatus[];
+/** What can be sent again in numbers; what was delivered too, when it is asked for by name. Discarded: to another endpoint. */
+export const RECOVERABLE = ['held', 'exhausted', 'discarded'] as const satisfies DeliveryStatus[];
 
 /** The type of the jobs that do that. */
 export const RECOVERY_JOB = 'ringback.recover';
 
 export interface Recovery {
   readonly endpointId: EndpointId;
+  /** Another endpoint that is to get the events; null for the same. */
+  readonly to: EndpointId | null;
   readonly since: Date;
   readonly until: Date;
   readonly statuses: readonly DeliveryStatus[];
@@ -34,7 +43,6 @@ interface RedeliveryDeps extends Pick<SettleDeps, 'announceDeliveries' | 'advanc
 export class Redelivery {
   readonly #db: Database;
   readonly #announceDeliveries: () => void;
-
   readonly #advanceJobs: (jobIds: readonly JobId[]) => void;
 
   constructor({ db, announceDeliveries, advanceJobs }: RedeliveryDeps) {
@@ -64,18 +72,31 @@ export class Redelivery {
     const eventCreatedAt = await findEventTime(this.#db, accountId, given.eventId);
     if (eventCreatedAt === undefined)
       return refuse('delivery_not_found', `The event of the delivery ${id} is no longer kept.`);
-    const now = new Date();
-    const fresh = newId('dlv', now.getTime());
-    const copy = { of: id, id: fresh, to, eventCreatedAt, retry, now };
-    const target = to === given.endpointId ? id : await copyDelivery(this.#db.sql, accountId, copy);
-    if (target !== fresh) {
-      const { queued } = await requeueDeliveries(this.#db.sql, accountId, { ids: [target], retry, now });
-      if (queued === 0)
-        return refuse('delivery_pending', `The delivery ${target} is queued already: it will be attempted by itself.`);
-    }
+    const queued = await this.#queue(accountId, id, { to: to === given.endpointId ? null : to, retry });
+    if (!queued.ok) return queued;
+    const target = queued.value;
     if (given.jobId !== null) this.#advanceJobs([given.jobId]);
     this.#announceDeliveries();
     return { ok: true, value: (await findDelivery(this.#db, accountId, target))! };
+  }
+
+  /** Answers the delivery that it queued: this one, or that of the same event to another endpoint. */
+  async #queue(
+    accountId: AccountId,
+    id: DeliveryId,
+    { to, retry }: { to: EndpointId | null; retry: boolean },
+  ): Promise<Result<DeliveryId>> {
+    const now = new Date();
+    let target = id;
+    if (to !== null) {
+      const copy = { of: id, id: newId('dlv', now.getTime()) };
+      const { made } = await copyDeliveries(this.#db.sql, accountId, { copies: [copy], to, retry, now });
+      if (made.has(copy.id)) return { ok: true, value: copy.id };
+      target = (await findCopy(this.#db, accountId, { of: id, to })) ?? id;
+    }
+    const { queued } = await requeueDeliveries(this.#db.sql, accountId, { ids: [target], retry, now });
+    if (queued > 0) return { ok: true, value: target };
+    return refuse('delivery_pending', `The delivery ${target} is queued already: it will be attempted by itself.`);
   }
 
   /** Whether that endpoint takes anything. */
@@ -93,17 +114,24 @@ export class Redelivery {
   }
 
   /** Before a recovery is accepted: whether it could do anything. */
-  checkRecovery(accountId: AccountId, { endpointId }: Pick<Recovery, 'endpointId'>): Promise<Result<undefined>> {
-    return this.#check(accountId, endpointId);
+  async checkRecovery(
+    accountId: AccountId,
+    { endpointId, to }: Pick<Recovery, 'endpointId' | 'to'>,
+  ): Promise<Result<undefined>> {
+    if (to === null) return this.#check(accountId, endpointId);
+    // Also what was discarded with its endpoint may go to another one.
+    if (!(await wasEndpoint(this.#db, accountId, endpointId)))
+      return refuse('endpoint_not_found', `There is no endpoint ${endpointId}.`);
+    return (await this.#refusalOf(accountId, to)) ?? this.#check(accountId, to);
   }
 
   /**
-   * Queues all that matches once more, in the order in which it was made, each with a fresh schedule. May be run again: what
-   * is queued by then is left alone. Answers how many it queued.
+   * Queues all that matches once more, in the order in which it was made, each with a fresh schedule, for its own endpoint or
+   * for another one. May be run again: what is queued by then, or what the other has, is left alone. Answers how many it queued.
    */
   async recover(
     accountId: AccountId,
-    { endpointId, since, until, statuses, eventTypes }: Recovery,
+    { endpointId, to, since, until, statuses, eventTypes }: Recovery,
     { signal, progress }: { signal: AbortSignal; progress: (percent: number, message: string) => void },
   ): Promise<number> {
     let queued = 0;
@@ -114,17 +142,29 @@ export class Redelivery {
       const wanted = { endpointId, statuses, eventTypes, since, until, after, limit: PAGE };
       const page = await readUnsent(this.#db, accountId, wanted);
       const ids = page.filter(({ matches }) => matches).map(({ id }) => id);
-      if (ids.length > 0) {
-        const some = await requeueDeliveries(this.#db.sql, accountId, { ids, retry: true, now: new Date() });
-        this.#advanceJobs(some.following);
-        queued += some.queued;
-        this.#announceDeliveries();
-      }
+      if (ids.length > 0) queued += await this.#queueMany(accountId, ids, to);
       const last = page.at(-1);
       if (last === undefined || page.length < PAGE || timeOf(last.id) >= until.getTime()) return queued;
       after = last.id;
       const share = (timeOf(last.id) - since.getTime()) / Math.max(1, until.getTime() - since.getTime());
       progress(Math.round(100 * share), `${queued} queued`);
     }
+  }
+
+  async #queueMany(accountId: AccountId, ids: readonly DeliveryId[], to: EndpointId | null): Promise<number> {
+    const now = new Date();
+    const { queued, following } =
+      to === null
+        ? await requeueDeliveries(this.#db.sql, accountId, { ids, retry: true, now })
+        : await this.#copy(accountId, ids, to, now);
+    this.#advanceJobs(following);
+    this.#announceDeliveries();
+    return queued;
+  }
+
+  async #copy(accountId: AccountId, ids: readonly DeliveryId[], to: EndpointId, now: Date): Promise<Requeued> {
+    const copies = ids.map((of) => ({ of, id: newId('dlv', now.getTime()) }));
+    const { made, following } = await copyDeliveries(this.#db.sql, accountId, { copies, to, retry: true, now });
+    return { queued: made.size, following };
   }
 }

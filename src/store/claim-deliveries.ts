@@ -108,9 +108,9 @@ const BASE_32 = '0123456789abcdefghjkmnpqrstvwxyz';
  * for each endpoint with something due (never more than MAX_LANES), then the front of each lane. SKIP LOCKED leaves to
  * another claim what it is taking.
  *
- * Limits are counted from the leased rows. Where a limit must hold to the letter (order, rate, a circuit that is being
+ * Limits are counted from the leased rows. Where a limit must hold to the letter (an endpoint's own, order, a circuit that is being
  * tried), claims of that endpoint go one after the other: each moves `endpoint_lanes.claims` on, and one that began before
- * another's end finds it moved. Elsewhere two processes that claim at once may exceed it for a moment.
+ * another's end finds it moved. `endpointLimit` alone may be exceeded for a moment by processes that claim at once.
  */
 export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Promise<ClaimedDeliveries> {
   const { workerId, leaseMs, afterLane: after, now, endpointLimit } = claim;
@@ -148,7 +148,8 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
         json_build_object('url', url, 'headers', headers, 'timeoutMs', timeout_ms, 'retrySchedule', retry_schedule,
           'ordering', ordering, 'tls', ${tlsJson(sql)}) AS endpoint, endpoint.rate_per_second,
         endpoint.deleted_at IS NOT NULL OR endpoint.status = 'disabled' AS is_closed,
-        endpoint.ordering = 'endpoint' OR endpoint.rate_per_second IS NOT NULL OR health.allowance IS NOT NULL AS is_strict,
+        endpoint.ordering = 'endpoint' OR num_nonnulls(endpoint.concurrency, endpoint.rate_per_second, health.allowance) > 0
+          AS is_strict,
         CASE WHEN endpoint.status <> 'enabled' OR endpoint.deleted_at IS NOT NULL OR health.resume_at > now()
           OR lane.blocked_until > now() THEN 0
         ELSE least(

@@ -101,6 +101,12 @@ export interface NewEndpoint {
   readonly now: Date;
 }
 
+/** Whether the account has, or has had, that endpoint. */
+export async function wasEndpoint({ sql }: Database, accountId: AccountId, id: EndpointId): Promise<boolean> {
+  const found = await sql`SELECT FROM ringback.endpoints WHERE account_id = ${accountId} AND id = ${id}`;
+  return found.count === 1;
+}
+
 /**
  * Inserts an endpoint with its first secret, unless the account has that URL already. Of several at once
  * `endpoints_url` lets one through; the others wait for it, then find `created` false and its id.

@@ -96,38 +96,65 @@ export async function discardHeld(
   return discarded.count;
 }
 
-/** A delivery of the same event to another endpoint, made and queued now; or the one that endpoint has of it already. */
-export async function copyDelivery(
+export interface DeliveryCopy {
+  readonly of: DeliveryId;
+  readonly id: DeliveryId;
+}
+
+/**
+ * Makes deliveries of the same events to another endpoint, and queues them in the order of the first: of events that are still
+ * kept, and that the endpoint has no delivery of. Answers those it made. What must keep the order of its job is `behind`:
+ * see `advanceJobs`.
+ */
+export async function copyDeliveries(
   sql: Connection,
   accountId: AccountId,
-  copy: { of: DeliveryId; id: DeliveryId; to: EndpointId; eventCreatedAt: Date; retry: boolean; now: Date },
-): Promise<DeliveryId> {
-  const { of, id, to, eventCreatedAt, retry, now } = copy;
-  const inserted = await sql`
+  { copies, to, retry, now }: { copies: readonly DeliveryCopy[]; to: EndpointId; retry: boolean; now: Date },
+): Promise<{ readonly made: ReadonlySet<DeliveryId>; readonly following: readonly JobId[] }> {
+  const eventTime = sql`
+    SELECT created_at FROM ringback.events AS event
+    WHERE event.account_id = delivery.account_id AND event.id = delivery.event_id LIMIT 1`;
+  const made = await sql<{ id: DeliveryId; jobId: JobId | null }[]>`
     WITH delivery AS (
       INSERT INTO ringback.deliveries (
         account_id, id, event_id, event_type, job_id, endpoint_id, status, attempt_count, schedule_from, next_attempt_at,
         created_at, updated_at)
-      SELECT delivery.account_id, ${id}, event_id, event_type, delivery.job_id, ${to}, 'pending', 0,
+      SELECT delivery.account_id, copy.id, event_id, event_type, delivery.job_id, ${to}, 'pending', 0,
         CASE WHEN ${retry} THEN 0 END, ${now}, ${now}, ${now}
-      FROM ringback.deliveries AS delivery
-      WHERE delivery.account_id = ${accountId} AND delivery.id = ${of}
+      FROM json_to_recordset(${JSON.stringify(copies)}::text::json) AS copy ("of" text, id text)
+      CROSS JOIN LATERAL (
+        SELECT * FROM ringback.deliveries AS delivery
+        WHERE delivery.account_id = ${accountId} AND delivery.id = copy.of LIMIT 1) AS delivery -- ONE_BY_ONE
+      CROSS JOIN LATERAL (${eventTime}) AS event
+      ORDER BY delivery.position
       ON CONFLICT (event_id, endpoint_id, account_id) DO NOTHING
       RETURNING *
     )
     INSERT INTO ringback.delivery_queue (
       account_id, delivery_id, endpoint_id, event_id, event_created_at, job_id, position, trigger, state, due_at)
-    SELECT delivery.account_id, delivery.id, delivery.endpoint_id, delivery.event_id, ${eventCreatedAt}, job_id, position,
+    SELECT delivery.account_id, delivery.id, delivery.endpoint_id, delivery.event_id, event.created_at, job_id, position,
       'manual', ${stateInOrder(sql)}, ${now}
-    FROM delivery JOIN ringback.endpoints AS endpoint
-      ON endpoint.account_id = delivery.account_id AND endpoint.id = delivery.endpoint_id`;
-  if (inserted.count === 1) return id;
-  const [there] = await sql<[{ id: DeliveryId }]>`
+    FROM delivery
+    CROSS JOIN LATERAL (
+      SELECT ordering FROM ringback.endpoints AS endpoint
+      WHERE endpoint.account_id = delivery.account_id AND endpoint.id = delivery.endpoint_id LIMIT 1) AS endpoint
+    CROSS JOIN LATERAL (${eventTime}) AS event
+    RETURNING delivery_id AS id, job_id AS "jobId"`;
+  return { made: new Set(made.map(({ id }) => id)), following: made.flatMap(({ jobId }) => jobId ?? []) };
+}
+
+/** The delivery that another endpoint has of the same event. */
+export async function findCopy(
+  { sql }: Database,
+  accountId: AccountId,
+  { of, to }: { of: DeliveryId; to: EndpointId },
+): Promise<DeliveryId | undefined> {
+  const [there] = await sql<{ id: DeliveryId }[]>`
     SELECT there.id FROM ringback.deliveries AS given
     JOIN ringback.deliveries AS there ON there.event_id = given.event_id AND there.endpoint_id = ${to}
       AND there.account_id = given.account_id
     WHERE given.account_id = ${accountId} AND given.id = ${of}`;
-  return there.id;
+  return there?.id;
 }
 
 /** When an event was made; undefined once it is no longer kept. */

@@ -1,4 +1,4 @@
-import type { AccountId, JobId } from '#domain/ids.ts';
+import type { AccountId, DeliveryId, JobId } from '#domain/ids.ts';
 import type { Database } from './database.ts';
 
 export interface AccountRetention {
@@ -79,4 +79,28 @@ export async function retireJobs(
     )
     SELECT count(*)::int AS jobs FROM removed`;
   return retired.jobs;
+}
+
+/**
+ * Takes away old deliveries of events that are no job's, as retired jobs take theirs with them: what has yet to be sent stays.
+ * Looks at so many of the account's deliveries, oldest first; answers the last it looked at, undefined when there were fewer.
+ * Served by `deliveries_pkey`: what is older than the jobs that are kept is little else.
+ */
+export async function deleteNotices(
+  { sql }: Database,
+  accountId: AccountId,
+  page: { after: DeliveryId; below: DeliveryId; limit: number },
+): Promise<DeliveryId | undefined> {
+  const [looked] = await sql<[{ last: DeliveryId | null; deliveries: number }]>`
+    WITH looked AS MATERIALIZED (
+      SELECT id, job_id FROM ringback.deliveries
+      WHERE account_id = ${accountId} AND id > ${page.after} AND id < ${page.below}
+      ORDER BY id LIMIT ${page.limit}
+    ), deleted AS (
+      DELETE FROM ringback.deliveries AS delivery USING looked
+      WHERE delivery.account_id = ${accountId} AND delivery.id = looked.id AND looked.job_id IS NULL
+        AND delivery.status NOT IN ('pending', 'held') AND looked.id LIKE 'dlv\\_%' -- FEW_ROWS: see database.ts
+    )
+    SELECT max(id) AS last, count(*)::int AS deliveries FROM looked`;
+  return looked.deliveries < page.limit ? undefined : (looked.last ?? undefined);
 }

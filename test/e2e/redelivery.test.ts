@@ -148,11 +148,48 @@ describe('recovering what an endpoint has missed', () => {
     );
   });
 
+  it('for another endpoint brings it the events of one that is gone, in order, each once', async () => {
+    const [receiver, other] = [await startReceiver(), await startReceiver()];
+    const since = new Date().toISOString();
+    const { id } = await register(receiver.url);
+    await ask('POST', `/v1/endpoints/${id}/pause`);
+    const lost = [await delivered(id, 'pending'), await delivered(id, 'pending'), await delivered(id, 'pending')];
+    await ask('DELETE', `/v1/endpoints/${id}`);
+    for (const delivery of lost) await untilStatus(delivery.id, 'discarded');
+    const to = await register(other.url, { ordering: 'endpoint' });
+    const gone = await ask('POST', `/v1/endpoints/${id}/recover`, { since });
+    expect(gone, 'by itself').toMatchObject({ status: 404, json: { code: 'endpoint_not_found' } });
+    for (const queued of [3, 0]) {
+      const accepted = await ask('POST', `/v1/endpoints/${id}/recover`, { since, endpoint_id: to.id });
+      expect(accepted, accepted.text).toMatchObject({ status: 202 });
+      expect(await untilDone(ask, accepted.json.id)).toMatchObject({ status: 'succeeded', output: { queued } });
+    }
+    const requests = await other.waitFor(3);
+    expect(requests.map(({ headers }) => headers['webhook-id'])).toEqual(lost.map(({ event_id }) => event_id));
+    expect(receiver.requests).toEqual([]);
+  });
+
+  it('for another endpoint is refused where that is not there, or the one to recover never was', async () => {
+    const receiver = await startReceiver();
+    const { id } = await register(receiver.url);
+    const nobody = `ep_${'0'.repeat(26)}`;
+    const since = '2026-01-01T00:00:00Z';
+    for (const [from, to] of [
+      [id, nobody],
+      [nobody, id],
+    ])
+      expect(await ask('POST', `/v1/endpoints/${from}/recover`, { since, endpoint_id: to })).toMatchObject({
+        status: 404,
+        json: { code: 'endpoint_not_found' },
+      });
+  });
+
   it.each([
     [{}, '/since'],
     [{ since: 'yesterday' }, '/since'],
     [{ since: '2026-01-01T00:00:00Z', statuses: [] }, '/statuses'],
     [{ since: '2026-01-01T00:00:00Z', statuses: ['pending'] }, '/statuses/0'],
+    [{ since: '2026-01-01T00:00:00Z', endpoint_id: 'nobody' }, '/endpoint_id'],
   ])('is refused with %j', async (body, path) => {
     const receiver = await startReceiver();
     const { id } = await register(receiver.url);

@@ -121,7 +121,8 @@ export function endpointRoutes(deps: EndpointRoutesDeps) {
     path: `${path}/recover`,
     summary: 'Send again what it has missed',
     description:
-      'What was held or exhausted in that time, each with a fresh schedule, in order; as a job, with progress and cancel.',
+      'What was held or exhausted in that time, each with a fresh schedule, in order; as a job, with progress and cancel. With ' +
+      '`endpoint_id` another endpoint gets the events, also those of an endpoint that is deleted.',
     middleware: [jsonBody(deps.maxBodyBytes)] as const,
     request: { ...endpointById, body: { required: true, content: { 'application/json': { schema: recoverySchema } } } },
     responses: { 202: json(jobSchema, 'The job that does it.'), ...problems(400, 404, 409, 413, 415, 422, 429) },
@@ -179,10 +180,10 @@ export function endpointRoutes(deps: EndpointRoutesDeps) {
     .openapi(recover, async (c) => {
       const { accountId } = c.get('apiKey');
       const { id } = c.req.valid('param');
-      const { since, until = new Date(), statuses = RECOVERABLE, event_types = null } = c.req.valid('json');
-      const checked = await redelivery.checkRecovery(accountId, { endpointId: id });
+      const { endpoint_id: to = null, until = new Date(), statuses = RECOVERABLE, ...wanted } = c.req.valid('json');
+      const checked = await redelivery.checkRecovery(accountId, { endpointId: id, to });
       if (!checked.ok) return problem(c, checked);
-      const input = { endpoint_id: id, since, until, statuses, event_types };
+      const input = { endpoint_id: id, to_endpoint_id: to, until, statuses, ...wanted };
       const submission = { type: RECOVERY_JOB, input: JSON.parse(JSON.stringify(input)) as unknown };
       const accepted = await submitter.submit(accountId, submission, undefined);
       if (!accepted.ok) return problem(c, accepted);

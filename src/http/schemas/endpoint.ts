@@ -3,7 +3,7 @@ import { CIRCUIT_STATES } from '#domain/circuit.ts';
 import { headerFault, MAX_HEADERS } from '#domain/endpoint-settings.ts';
 import { DELIVERY_ORDERS, DISABLED_REASONS, ENDPOINT_STATUSES, EVENT_FILTERS } from '#domain/endpoint-policy.ts';
 import { attemptSchema } from './callback.ts';
-import { moment, storable, timestamp, UNSTORABLE } from './common.ts';
+import { idSchema, moment, storable, timestamp, UNSTORABLE } from './common.ts';
 import { submissionSchema } from './job.ts';
 import { newSecretMembers } from './secret.ts';
 
@@ -151,9 +151,11 @@ export const recoverySchema = z
     since: moment,
     until: moment.optional().openapi({ description: 'Now when left out.' }),
     statuses: z
-      .array(z.enum(['held', 'exhausted', 'delivered']))
+      .array(z.enum(['held', 'exhausted', 'discarded', 'delivered']))
       .min(1)
-      .optional(),
+      .optional()
+      .openapi({ description: 'All but `delivered` when left out.' }),
+    endpoint_id: idSchema('ep').optional().openapi({ description: 'Another endpoint that is to get the events.' }),
     event_types: z.array(z.string()).min(1).max(50).optional(),
   })
   .openapi('Recovery');

@@ -1,7 +1,14 @@
-import { type AccountId, idBound, type JobId } from '#domain/ids.ts';
+import { type AccountId, type DeliveryId, idBound, type JobId } from '#domain/ids.ts';
 import type { Logger } from '#log.ts';
 import { type Database, isUnavailable } from '#store/database.ts';
-import { type AccountRetention, findNextAccount, findOldJobs, type OldJob, retireJobs } from '#store/retention.ts';
+import {
+  type AccountRetention,
+  deleteNotices,
+  findNextAccount,
+  findOldJobs,
+  type OldJob,
+  retireJobs,
+} from '#store/retention.ts';
 import { deleteTombstones } from '#store/tombstones.ts';
 
 export interface RetentionDeps {
@@ -53,6 +60,7 @@ export class Retention {
       last = account.accountId;
       try {
         yield* this.#retire(account);
+        yield* this.#dropNotices(account);
         yield* this.#forget(account);
       } catch (error) {
         if (isUnavailable(error)) throw error;
@@ -76,6 +84,14 @@ export class Retention {
       if (last === undefined || (jobs.length === looked.length && looked.length < BATCH)) return;
       after = last.id;
     }
+  }
+
+  /** What was told of endpoints and deliveries is kept as long as jobs are. */
+  async *#dropNotices({ accountId, retentionDays }: AccountRetention): AsyncGenerator<number, void> {
+    const below = idBound('dlv', daysBefore(new Date(), retentionDays ?? this.#deps.retentionDays).getTime());
+    let after: DeliveryId | undefined = idBound('dlv', 0);
+    while ((after = await deleteNotices(this.#deps.db, accountId, { after, below, limit: BATCH })) !== undefined)
+      yield 0;
   }
 
   /** Tombstones, when even those have had their time. */

@@ -316,7 +316,13 @@ describe('an endpoint that fails for five days', () => {
     const advanceJobs = advancing(database, { announceDeliveries });
     const redelivery = new Redelivery({ db: database.db, announceDeliveries, advanceJobs });
     const window = { since: new Date(Date.now() - HOUR), until: new Date() };
-    const wanted = { endpointId: endpoint.id, ...window, statuses: ['held', 'exhausted'] as const, eventTypes: null };
+    const wanted = {
+      endpointId: endpoint.id,
+      to: null,
+      ...window,
+      statuses: ['held', 'exhausted'] as const,
+      eventTypes: null,
+    };
     const run = { signal: new AbortController().signal, progress: () => undefined };
     expect(await redelivery.recover(accountId, wanted, run)).toBe(6);
     const requests = await receiver.waitFor(failed + 6);

@@ -174,7 +174,7 @@ test('what was held is recovered in the order of each job', async () => {
   accepted(await endpoints.enable(accountId, endpoint.id));
   const redelivery = new Redelivery({ ...deps, advanceJobs: advancing(database, deps) });
   const window = { since: new Date(Date.now() - 60_000), until: new Date() };
-  const wanted = { endpointId: endpoint.id, ...window, statuses: ['held'] as const, eventTypes: null };
+  const wanted = { endpointId: endpoint.id, to: null, ...window, statuses: ['held'] as const, eventTypes: null };
   const run = { signal: new AbortController().signal, progress: nothing };
   expect(await redelivery.recover(accountId, wanted, run)).toBe(4);
   await receiver.waitFor(4);

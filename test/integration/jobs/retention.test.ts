@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from 'vitest';
+import type { DeliveryStatus } from '#domain/delivery.ts';
 import { type AccountId, type JobId, newId, type RunId } from '#domain/ids.ts';
 import { insertJobs, type StorableJob } from '#store/jobs.ts';
 import { endRuns, type RunEnd } from '#store/end-runs.ts';
@@ -19,6 +20,7 @@ import {
   newJob,
   runEnd,
 } from '../../support/fixtures.ts';
+import { insertDeliveries, madeDelivery } from '../../support/deliveries.ts';
 import { passHorizon } from '../../support/horizon.ts';
 import { memoryLog } from '../../support/log.ts';
 
@@ -317,5 +319,35 @@ describe('a tombstone', () => {
     await retention.run();
     expect(await findTombstone(database.db, accountId, ancient.id)).toBeUndefined();
     expect(await findTombstone(database.db, accountId, old.id)).toBeDefined();
+  });
+});
+
+describe('what was told of endpoints and deliveries', () => {
+  test('goes as jobs do, unless it has yet to be sent', async () => {
+    const { key: _key, ...of } = await makeAccount(database.db);
+    const { id: endpointId } = await makeEndpoint(database.db, of.accountId);
+    const [old, young] = [ago(31), ago(29)];
+    const made = (createdAt: Date, status: DeliveryStatus) => madeDelivery({ ...of, endpointId, createdAt, status });
+    const gone = [made(old, 'delivered'), made(old, 'exhausted'), made(old, 'discarded')];
+    const kept = [made(old, 'pending'), made(old, 'held'), made(young, 'delivered')];
+    await insertDeliveries(database.db, [...gone, ...kept]);
+    await makeRetention().retention.run();
+    const left = await database.sql`SELECT id FROM ringback.deliveries WHERE account_id = ${of.accountId} ORDER BY id`;
+    expect(left.map(({ id }) => id)).toEqual(kept.map(({ id }) => id).toSorted());
+  });
+
+  test('goes though there are thousands, of which the jobs’ own stay', async () => {
+    const { key: _key, ...of } = await makeAccount(database.db);
+    const endpoint = await makeEndpoint(database.db, of.accountId);
+    const job = await oldJob(of.accountId, 40, {}, endpoint);
+    await settle(job.end, 'held');
+    const createdAt = ago(35);
+    await insertDeliveries(
+      database.db,
+      Array.from({ length: 1200 }, () => madeDelivery({ ...of, endpointId: endpoint.id, createdAt })),
+    );
+    await makeRetention().retention.run();
+    const left = await database.sql`SELECT job_id FROM ringback.deliveries WHERE account_id = ${of.accountId}`;
+    expect(left).toEqual([{ job_id: job.id }]);
   });
 });

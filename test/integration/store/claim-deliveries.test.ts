@@ -105,6 +105,23 @@ describe('between endpoints', () => {
     expect(countOf(await claim({ limit: 1, ...other }), busy)).toBe(1);
   });
 
+  test('an endpoint’s own limit holds to the letter, however many claim at once', async () => {
+    const { endpoint } = await lane(30);
+    await database.sql`UPDATE ringback.endpoints SET concurrency = 3 WHERE id = ${endpoint.id}`;
+    const { sql } = database.open({ max: 8 });
+    for (let round = 0; round < 20; round++) {
+      const claims = Array.from({ length: 8 }, () =>
+        claimDeliveries(sql, claimOf({ workerId: newId('wrk', Date.now()) })),
+      );
+      const claimed = (await Promise.all(claims)).flatMap(({ deliveries }) => deliveries);
+      expect(claimed).toHaveLength(3);
+      await sql`
+        UPDATE ringback.delivery_queue SET state = 'ready', attempt_id = NULL, worker_id = NULL, leased_at = NULL,
+          lease_expires_at = NULL
+        WHERE state = 'leased'`;
+    }
+  });
+
   test('one has no more at a courier than are left for others, however many it may have', async () => {
     const greedy = await lane(60);
     await database.sql`UPDATE ringback.endpoints SET concurrency = 10000 WHERE id = ${greedy.endpoint.id}`;
