@@ -242,14 +242,14 @@ test('who tells of runs and who ends them do not wait for each other, in whichev
     });
   const both = await database.sql.begin(async (tx) => {
     await tx`SELECT FROM ringback.jobs WHERE id = ${runs[1]!.job.id} FOR UPDATE`;
-    const telling_ = tell(...runs.map((run) => telling(run, 'job.progress')));
+    const reporting = tell(...runs.map((run) => telling(run, 'job.progress')));
     await isWaiting(1);
     const ending = endRuns(
       database.sql,
       runs.toReversed().map(({ job, endpoint }) => runEnd(job, finalEvent('job.succeeded', endpoint))),
     );
     await isWaiting(2);
-    return { both: Promise.all([telling_, ending]) };
+    return { both: Promise.all([reporting, ending]) };
   });
   const [told, ended] = await both.both;
   expect([told.size, ended.size]).toEqual([3, 3]);
