@@ -1,4 +1,5 @@
 import type { Config } from './config.ts';
+import { letFollow } from '#callbacks/advance.ts';
 import { Redelivery } from '#callbacks/redelivery.ts';
 import { promoteDeliveries } from '#callbacks/rescue.ts';
 import { type AccountId, type JobId, newId } from '#domain/ids.ts';
@@ -21,7 +22,6 @@ import { JobChanges } from '#queue/job-changes.ts';
 import { DueWork } from '#queue/due-work.ts';
 import { Signals } from '#queue/signals.ts';
 import { openDatabase } from '#store/database.ts';
-import { advanceJobs as advance } from '#store/delivery-queue.ts';
 import type { JobRef } from '#store/run-queue.ts';
 import { VERSION } from './version.ts';
 
@@ -48,10 +48,8 @@ export async function openParts({ config, log, database }: ServiceDeps) {
   const announceRuns = (pool: string) => signals.announce(`pool:${pool}`);
   const announceDeliveries = () => signals.announce(DELIVERIES);
   const advanceJobs = (jobIds: readonly JobId[]) => {
-    if (jobIds.length === 0) return;
-    const announceAny = (advanced: number) => (advanced > 0 ? announceDeliveries() : undefined);
     // What fails is seen to by a keeper.
-    void advance(db.sql, jobIds, new Date()).then(announceAny, onError);
+    void letFollow({ db, announceDeliveries }, jobIds).catch(onError);
   };
   const dueRuns = new DueWork({ promote: (limit) => promoteRuns(db, limit, announceRuns), onError });
   const dueDeliveries = new DueWork({

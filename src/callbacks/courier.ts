@@ -1,11 +1,11 @@
 import type { Clock } from '#domain/clock.ts';
-import type { AccountId, EndpointId, JobId, WorkerId } from '#domain/ids.ts';
+import type { AccountId, JobId, WorkerId } from '#domain/ids.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import type { Sender } from '#egress/send.ts';
 import type { Logger } from '#log.ts';
 import { ClaimLoop } from '#queue/claim-loop.ts';
 import { LEASE_MS, Leases } from '#queue/leases.ts';
-import { type ClaimedDelivery, claimDeliveries, FIRST_LANE, type SealedDestination } from '#store/claim-deliveries.ts';
+import { type ClaimedDelivery, claimDeliveries, FIRST_LANE } from '#store/claim-deliveries.ts';
 import { type Database, isUnavailable } from '#store/database.ts';
 import type { Settlement } from '#store/deliveries.ts';
 import { type AttemptRef, renewAttempts } from '#store/delivery-queue.ts';
@@ -14,6 +14,7 @@ import type { EndpointRef } from '#store/endpoint-health.ts';
 import { GroupCommit, MEASURED_GROUPS, persist } from '#store/group-commit.ts';
 import { attempt } from './attempt.ts';
 import { type Destination, openDestination } from './destination.ts';
+import { Places } from './places.ts';
 import { type Made, settle } from './settle.ts';
 
 export interface CourierDeps {
@@ -52,8 +53,7 @@ export class Courier {
   readonly #settlements: GroupCommit<Made>;
   readonly #shutdown = new AbortController();
   #nextLane = FIRST_LANE;
-  /** Endpoints that have as much under way here as they may, and more waiting, it may be. */
-  readonly #full = new Map<EndpointId, { underWay: number; claimAt: number }>();
+  readonly #places = new Places();
 
   constructor(deps: CourierDeps) {
     this.#deps = deps;
@@ -96,9 +96,11 @@ export class Courier {
   async #claim(limit: number): Promise<{ claimed: Claimed[]; more: boolean }> {
     const { db, keys, workerId, clock, endpointConcurrency: endpointLimit } = this.#deps;
     const claim = { limit, workerId, leaseMs: LEASE_MS, afterLane: this.#nextLane, now: clock.now(), endpointLimit };
-    const { deliveries, destinations, more, closed, nextLane } = await claimDeliveries(db.sql, claim);
+    this.#places.claimBegins();
+    const answer = await claimDeliveries(db.sql, claim);
+    const { deliveries, destinations, closed, nextLane } = answer;
     this.#nextLane = nextLane;
-    this.#noteFull(deliveries, destinations);
+    const more = this.#places.claimed(answer, limit) || answer.more;
     void this.#close(closed);
     const opened = new Map(destinations.map((sealed) => [sealed.endpointId, openDestination(sealed, keys)]));
     const claimed = deliveries.map((delivery) => ({ delivery, destination: opened.get(delivery.endpointId)! }));
@@ -134,29 +136,8 @@ export class Courier {
       this.#log(settlement, isOurs);
     } finally {
       this.#leases.drop(held);
-      this.#freePlace(delivery.endpointId);
+      if (this.#places.freed(delivery.endpointId)) this.loop.wake();
     }
-  }
-
-  /** What may wait for a place at its endpoint is claimed when half of the places are free: not one by one. */
-  #noteFull(deliveries: readonly ClaimedDelivery[], destinations: readonly SealedDestination[]): void {
-    const byEndpoint = Map.groupBy(deliveries, ({ endpointId }) => endpointId);
-    for (const { endpointId, room } of destinations) {
-      const taken = byEndpoint.get(endpointId)!.length;
-      const underWay = (this.#full.get(endpointId)?.underWay ?? 0) + taken;
-      if (taken >= room) this.#full.set(endpointId, { underWay, claimAt: Math.floor(underWay / 2) });
-      else this.#full.delete(endpointId);
-    }
-  }
-
-  #freePlace(endpointId: EndpointId): void {
-    const full = this.#full.get(endpointId);
-    if (full === undefined) return;
-    full.underWay -= 1;
-    if (full.underWay > full.claimAt) return;
-    full.claimAt = Math.floor(full.underWay / 2);
-    if (full.underWay <= 0) this.#full.delete(endpointId);
-    this.loop.wake();
   }
 
   async #renew(held: readonly AttemptRef[]): Promise<readonly AttemptRef[]> {

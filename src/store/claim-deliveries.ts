@@ -82,7 +82,15 @@ export interface ClaimedDeliveries {
   readonly more: boolean;
   /** Endpoints that take nothing any more, though something is due to them. */
   readonly closed: readonly EndpointRef[];
+  /** Endpoints that were passed over, for they have as much under way here as is left for others. */
+  readonly crowded: readonly CrowdedLane[];
   readonly nextLane: Lane;
+}
+
+export interface CrowdedLane {
+  readonly endpointId: EndpointId;
+  /** Attempts of this worker. */
+  readonly underWay: number;
 }
 
 /** Endpoints that one claim looks at. Claims go round. */
@@ -134,7 +142,8 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
       FROM ringback.delivery_queue
       WHERE state = 'leased' GROUP BY account_id, endpoint_id
     ), candidate AS MATERIALIZED (
-      SELECT walk.account_id, walk.endpoint_id, walk.number, coalesce(under_way.attempts, 0) AS attempts, lane.claims,
+      SELECT walk.account_id, walk.endpoint_id, walk.number, coalesce(under_way.attempts, 0) AS attempts,
+        coalesce(under_way.attempts_here, 0) AS attempts_here, lane.claims,
         ${healthJson(sql)} AS health,
         json_build_object('url', url, 'headers', headers, 'timeoutMs', timeout_ms, 'retrySchedule', retry_schedule,
           'ordering', ordering, 'tls', ${tlsJson(sql)}) AS endpoint, endpoint.rate_per_second,
@@ -216,7 +225,9 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
       looked.*
     FROM (
       SELECT max(number) AS lanes, bool_or(wrapped) AS wrapped, max(ARRAY[account_id, endpoint_id]) FILTER (WHERE NOT wrapped) AS last,
-        (SELECT json_agg(json_build_object('accountId', account_id, 'endpointId', endpoint_id)) FROM candidate WHERE is_closed) AS closed
+        (SELECT json_agg(json_build_object('accountId', account_id, 'endpointId', endpoint_id)) FROM candidate WHERE is_closed) AS closed,
+        (SELECT json_agg(json_build_object('endpointId', endpoint_id, 'underWay', attempts_here)) FROM candidate
+          WHERE NOT is_closed AND attempts_here >= ${limit}::int) AS crowded
       FROM walk) AS looked
     LEFT JOIN (leased
       CROSS JOIN LATERAL (
@@ -245,12 +256,13 @@ type Row = (
   readonly wrapped: boolean;
   readonly last: readonly [accountId: string, endpointId: string];
   readonly closed: readonly EndpointRef[] | null;
+  readonly crowded: readonly CrowdedLane[] | null;
 };
 
 type EndpointPart = Pick<SealedDestination, 'url' | 'headers' | 'timeoutMs' | 'retrySchedule' | 'ordering' | 'tls'>;
 
 function answer(rows: readonly Row[], limit: number): ClaimedDeliveries {
-  const [{ lanes, wrapped, last, closed }] = rows as [Row];
+  const [{ lanes, wrapped, last, closed, crowded }] = rows as [Row];
   const deliveries: ClaimedDelivery[] = [];
   const destinations: SealedDestination[] = [];
   let [latest, nextLane] = [0, FIRST_LANE];
@@ -262,7 +274,7 @@ function answer(rows: readonly Row[], limit: number): ClaimedDeliveries {
       destinations.push({ accountId, endpointId, room, ...endpoint, health: withDates(health), secrets });
     if (row.lane > latest) [latest, nextLane] = [row.lane, { accountId, endpointId }];
   }
-  const seen = { deliveries, destinations, closed: closed ?? [] };
+  const seen = { deliveries, destinations, closed: closed ?? [], crowded: crowded ?? [] };
   if (deliveries.length > 0) return { ...seen, more: deliveries.length >= limit || lanes > 1, nextLane };
   // None of these may have anything now: go on behind them, once around.
   const goesOn = lanes === MAX_LANES && !wrapped;

@@ -57,7 +57,7 @@ function toRow({ delivery, result, verdict, ...settlement }: Settlement): object
 }
 
 export interface Settled {
-  /** It is over, and what tells of its job next may go: see `advanceJobs`. */
+  /** What tells of its job next may go, now that it is over, or instead of it, now that it waits again: see `advanceJobs`. */
   readonly isFollowed: boolean;
 }
 
@@ -96,7 +96,7 @@ export async function settleDeliveries(
       FROM r
       WHERE item.account_id = r."accountId" AND item.delivery_id = r."deliveryId" AND item.attempt_id = r."attemptId"
         AND r."nextAttemptAt" IS NOT NULL
-      RETURNING r.*, false AS is_followed
+      RETURNING r.*, item.job_id IS NOT NULL AS is_followed
     ), settled AS (
       UPDATE ringback.deliveries AS delivery SET
         status = r.status,

@@ -41,20 +41,26 @@ export async function promoteDueDeliveries({ sql }: Database, limit: number): Pr
   return promoted.count;
 }
 
+export interface Advanced {
+  /** Deliveries that may be sent now. */
+  readonly advanced: number;
+  /** Jobs of which some were given up: to be advanced once more, after the commit. */
+  readonly again: readonly JobId[];
+}
+
 /**
- * Lets the first of what waits for an endpoint of each job go, if it is `behind`; what tells of a progress that a later event has
- * left behind is not sent any more, unless it is under way. To be called after the commit of whatever put a delivery behind
- * another, or ended one that others may be behind: whoever commits last sees both, so that none is left behind by two at
- * once. Answers how many went. Served by `delivery_queue_of_job`.
+ * Lets the first of what waits for an endpoint of each job go, if it is `behind`; what tells of a progress and has something later
+ * waiting after it is not sent any more, unless it is under way. To be called after the commit of whatever put a delivery behind
+ * another, or took one out of the way of others, as this itself does: whoever commits last sees all, so that none is left behind
+ * by two at once. It waits for nobody, so that two of them cannot wait for each other: who holds a row lets go what follows it.
+ * Served by `delivery_queue_of_job`; only what is queued is looked at, for a long job has told much.
  */
-export async function advanceJobs(sql: Connection, jobIds: readonly JobId[], now: Date): Promise<number> {
-  const advanced = await sql`
+export async function advanceJobs(sql: Connection, jobIds: readonly JobId[], now: Date): Promise<Advanced> {
+  const [done] = await sql<[Advanced]>`
     WITH waiting AS MATERIALIZED (
       SELECT item.account_id, item.delivery_id, item.job_id, item.endpoint_id, item.position, item.state,
-        delivery.event_type = 'job.progress' AND item.state <> 'leased' AND EXISTS (
-          SELECT FROM ringback.deliveries AS later
-          WHERE later.job_id = item.job_id AND later.endpoint_id = item.endpoint_id AND later.position > item.position)
-          AS is_outdated
+        delivery.event_type = 'job.progress' AND item.state <> 'leased'
+          AND item.position < max(item.position) OVER (PARTITION BY item.job_id, item.endpoint_id) AS is_outdated
       FROM unnest(${[...new Set(jobIds)]}::text[]) AS job (id)
       CROSS JOIN LATERAL (SELECT * FROM ringback.delivery_queue AS item WHERE item.job_id = job.id) AS item
       CROSS JOIN LATERAL (
@@ -71,7 +77,7 @@ export async function advanceJobs(sql: Connection, jobIds: readonly JobId[], now
       DELETE FROM ringback.delivery_queue AS item USING outdated
       WHERE item.account_id = outdated.account_id AND item.delivery_id = outdated.delivery_id
         AND outdated.delivery_id LIKE 'dlv\\_%' -- FEW_ROWS: see database.ts
-      RETURNING outdated.*
+      RETURNING outdated.*, item.job_id
     ), superseded AS (
       UPDATE ringback.deliveries AS delivery SET
         status = 'superseded', next_attempt_at = NULL, updated_at = ${now}, finished_at = ${now}
@@ -81,11 +87,20 @@ export async function advanceJobs(sql: Connection, jobIds: readonly JobId[], now
       SELECT DISTINCT ON (job_id, endpoint_id) account_id, delivery_id, state FROM waiting
       WHERE delivery_id NOT IN (SELECT delivery_id FROM unqueued)
       ORDER BY job_id, endpoint_id, position
+    ), free AS MATERIALIZED (
+      SELECT item.account_id, item.delivery_id
+      FROM first CROSS JOIN LATERAL (
+        SELECT account_id, delivery_id FROM ringback.delivery_queue AS item
+        WHERE item.account_id = first.account_id AND item.delivery_id = first.delivery_id AND item.state = 'behind'
+        FOR UPDATE SKIP LOCKED) AS item
+      WHERE first.state = 'behind'
+    ), advanced AS (
+      UPDATE ringback.delivery_queue AS item SET state = 'ready' FROM free
+      WHERE item.account_id = free.account_id AND item.delivery_id = free.delivery_id AND free.delivery_id LIKE 'dlv\\_%'
+      RETURNING item.delivery_id
     )
-    UPDATE ringback.delivery_queue AS item SET state = 'ready' FROM first
-    WHERE first.state = 'behind' AND item.account_id = first.account_id AND item.delivery_id = first.delivery_id
-      AND item.state = 'behind' AND first.delivery_id LIKE 'dlv\\_%'`;
-  return advanced.count;
+    SELECT (SELECT count(*)::int FROM advanced) AS advanced, ARRAY(SELECT DISTINCT job_id FROM unqueued) AS again`;
+  return done;
 }
 
 /** Lets go what `advanceJobs` should have: its process died first. Served by `delivery_queue_of_job`. */

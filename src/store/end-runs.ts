@@ -120,7 +120,9 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
         next_run_at = r."nextRunAt",
         updated_at = r."endedAt",
         finished_at = CASE WHEN r."jobStatus" <> 'in_progress' THEN r."endedAt" END
-      FROM (SELECT * FROM removed UNION ALL SELECT * FROM requeued) AS r
+      -- In their order: see tellRuns.
+      FROM (
+        SELECT * FROM (SELECT * FROM removed UNION ALL SELECT * FROM requeued) AS r ORDER BY "jobId" COLLATE "C") AS r
       WHERE job.account_id = r."accountId" AND job.id = r."jobId" AND job.status IN ('queued', 'in_progress')
       RETURNING job.account_id, job.id, job.status, job.sequence AS event_sequence, job.run_count, job.run_started_at, job.worker_id,
         job.is_told,

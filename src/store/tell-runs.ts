@@ -46,6 +46,7 @@ export async function tellRuns(sql: Connection, tellings: readonly RunTelling[])
         "accountId" text, "jobId" text, "runId" text, "eventId" text, "eventType" text, before text, after text,
         "deliveryId" text, "endpointId" text, "toldAt" timestamptz, "progressEveryMs" int)
       WHERE "jobId" LIKE 'job\\_%' -- FEW_ROWS
+      ORDER BY "jobId" COLLATE "C" -- who tells of runs and who ends them wait for each other in one direction only
     ), told AS MATERIALIZED (
       UPDATE ringback.jobs AS job SET
         sequence = job.sequence + 1,

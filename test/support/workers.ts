@@ -6,7 +6,7 @@ import { type JobId, newId } from '#domain/ids.ts';
 import { createGuard } from '#egress/guard.ts';
 import { createSender } from '#egress/send.ts';
 import { DueWork } from '#queue/due-work.ts';
-import { advanceJobs } from '#store/delivery-queue.ts';
+import { letFollow } from '../../src/callbacks/advance.ts';
 import { promoteDeliveries } from '../../src/callbacks/rescue.ts';
 import { Courier, type CourierDeps } from '../../src/callbacks/courier.ts';
 import { CallbackTargets } from '../../src/jobs/submit/callback-targets.ts';
@@ -65,10 +65,7 @@ export function advancing(
   { db }: Pick<TestDatabase, 'db'>,
   { announceDeliveries }: { readonly announceDeliveries: () => void },
 ): (jobIds: readonly JobId[]) => void {
-  return (jobIds) => {
-    if (jobIds.length > 0)
-      void advanceJobs(db.sql, jobIds, new Date()).then((advanced) => advanced > 0 && announceDeliveries());
-  };
+  return (jobIds) => void letFollow({ db, announceDeliveries }, jobIds);
 }
 
 /** Who tells of runs, at once; nobody listens unless told so. */

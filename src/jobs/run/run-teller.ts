@@ -4,7 +4,7 @@ import { type Database, isUnavailable } from '#store/database.ts';
 import { GroupCommit, MEASURED_GROUPS, persist } from '#store/group-commit.ts';
 import { findJob } from '#store/job-reads.ts';
 import { type JobRecord, setProgress } from '#store/jobs.ts';
-import type { JobRef, RunRef } from '#store/run-queue.ts';
+import type { RunRef } from '#store/run-queue.ts';
 import { type RunTelling, tellRuns } from '#store/tell-runs.ts';
 import type { EndingListeners } from './endings.ts';
 import { eventBody, namedDelivery } from './event-body.ts';
@@ -72,7 +72,11 @@ export class RunTeller {
   async #tellProgress(run: RunRef): Promise<void> {
     const job = await findJob(this.#deps.db, run.accountId, run.jobId);
     if (job?.runId !== run.runId || job.progress === null) return;
-    await this.#group.add(this.#telling('job.progress', job, run));
+    // A run is handed to a remote worker though its start could not be told just then.
+    if (job.isStartUntold) await this.#group.add(this.#telling('job.started', job, run));
+    const isTold = await this.#group.add(this.#telling('job.progress', job, run));
+    // Somebody was faster, and may have told what it was before: a run that says nothing more must not be left at that.
+    if (!isTold && !this.#due.has(run.runId)) this.#tellIn(run, this.#deps.progressEveryMs);
   }
 
   #telling(type: RunTelling['event']['type'], job: JobRecord, run: RunRef): RunTelling {
@@ -89,11 +93,12 @@ export class RunTeller {
 
   async #commit(tellings: readonly RunTelling[]): Promise<ReadonlySet<RunTelling>> {
     const { db, announceDeliveries, advanceJobs, jobsChanged } = this.#deps;
-    const told = await tellRuns(db.sql, tellings);
+    // Of two of one job a statement writes one, and nobody knows which: the later one is refused.
+    const firsts = new Set(new Map(tellings.toReversed().map((telling) => [telling.jobId, telling])).values());
+    const told = await tellRuns(db.sql, [...firsts]);
     if (told.size > 0) announceDeliveries();
     advanceJobs([...told]);
-    const isTold = ({ jobId }: JobRef) => told.has(jobId);
-    jobsChanged(tellings.filter(isTold));
-    return new Set(tellings.filter((telling) => !isTold(telling)));
+    jobsChanged(tellings.filter(({ jobId }) => told.has(jobId)));
+    return new Set(tellings.filter((telling) => !told.has(telling.jobId) || !firsts.has(telling)));
   }
 }

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { advanceJobs } from '#store/delivery-queue.ts';
+import type { DeliveryId } from '#domain/ids.ts';
 import { CALLBACK_EVENT_TYPES } from '#domain/job.ts';
 import { Endpoints } from '../../../src/callbacks/endpoints.ts';
 import { Redelivery } from '../../../src/callbacks/redelivery.ts';
@@ -86,6 +87,51 @@ test('progress is told with what it is by then, and nothing of it after the end'
   expect(told().at(-1)).toMatchObject({ type: 'job.succeeded' });
   const sequences = told().map(({ sequence }) => sequence);
   expect(sequences).toEqual([...new Set(sequences)].toSorted((a, b) => a - b));
+});
+
+test('progress that was under way when the end was told, and failed, gives way to it', async () => {
+  const { receiver, submit, told, typesTold } = await setUp(
+    async ({ progress }) => {
+      progress(50);
+      await receiver.waitFor(2);
+      return 1;
+    },
+    // A retry would come in an hour.
+    { schedule: [0, 3_600_000] },
+  );
+  const { promise: endIsTold, resolve: answer } = Promise.withResolvers<void>();
+  receiver.answerAll(async ({ json }) => {
+    if ((json as Told).type !== 'job.progress') return { status: 200 };
+    await endIsTold;
+    return { status: 500 };
+  });
+  const job = await submit();
+  await eventually(async () => expect(await statuses(job.id)).toHaveLength(3));
+  answer();
+  await untilOver(job.id);
+  expect(typesTold()).toEqual(['job.started', 'job.progress', 'job.succeeded']);
+  expect(told().at(-1)?.sequence).toBe(4);
+  expect(await statuses(job.id)).toMatchObject([{}, ['job.progress', 'superseded'], ['job.succeeded', 'delivered']]);
+});
+
+test('progress is sent again when that is asked for, whatever was told since', async () => {
+  const { receiver, accountId, submit, typesTold } = await setUp(async ({ progress }) => {
+    progress(50);
+    await receiver.waitFor(2);
+    return 1;
+  });
+  const job = await submit();
+  await receiver.waitFor(3);
+  await untilOver(job.id);
+  const [row] = await database.sql<[{ id: DeliveryId }]>`
+    SELECT id FROM ringback.deliveries WHERE job_id = ${job.id} AND event_type = 'job.progress'`;
+  const deps = { db: database.db, announceDeliveries: () => undefined };
+  const redelivery = new Redelivery({ ...deps, advanceJobs: advancing(database, deps) });
+  accepted(await redelivery.redeliver(accountId, row.id, { retry: true, endpointId: undefined }));
+  await receiver.waitFor(4);
+  await untilOver(job.id);
+  expect(typesTold().at(-1)).toBe('job.progress');
+  expect(await statuses(job.id)).toMatchObject([{}, ['job.progress', 'delivered'], {}]);
 });
 
 test(

@@ -7,6 +7,7 @@ import { setProgress, type StorableJob } from '#store/jobs.ts';
 import { tellRuns, type RunTelling } from '#store/tell-runs.ts';
 import { CALLBACK_EVENT_TYPES, type CallbackEventType } from '#domain/job.ts';
 import { useDatabase } from '../../support/database.ts';
+import { eventually } from '../../support/eventually.ts';
 import {
   bodyOf,
   claimRun,
@@ -157,7 +158,7 @@ describe('progress', () => {
       { type: 'job.progress', status: 'pending', state: 'behind', ordered: true },
     ]);
     await endRuns(database.sql, [runEnd(job, finalEvent('job.succeeded', endpoint))]);
-    expect(await advanceJobs(database.sql, [job.id], new Date())).toBe(0);
+    expect((await advanceJobs(database.sql, [job.id], new Date())).advanced).toBe(0);
     expect(await deliveriesOf(job.id)).toEqual([
       { type: 'job.started', status: 'pending', state: 'ready', ordered: true },
       { type: 'job.progress', status: 'superseded', state: null, ordered: false },
@@ -229,4 +230,27 @@ describe('what follows', () => {
     for (const [type, sequence, body] of events.slice(1))
       expect(JSON.parse(body as string)).toEqual({ type, sequence });
   });
+});
+
+test('who tells of runs and who ends them do not wait for each other, in whichever order they come', async () => {
+  const runs = [await running(), await running(), await running()];
+  const isWaiting = (count: number) =>
+    eventually(async () => {
+      const waiting = await database.sql`
+        SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
+      expect(waiting).toHaveLength(count);
+    });
+  const both = await database.sql.begin(async (tx) => {
+    await tx`SELECT FROM ringback.jobs WHERE id = ${runs[1]!.job.id} FOR UPDATE`;
+    const reporting = tell(...runs.map((run) => telling(run, 'job.progress')));
+    await isWaiting(1);
+    const ending = endRuns(
+      database.sql,
+      runs.toReversed().map(({ job, endpoint }) => runEnd(job, finalEvent('job.succeeded', endpoint))),
+    );
+    await isWaiting(2);
+    return { both: Promise.all([reporting, ending]) };
+  });
+  const [told, ended] = await both.both;
+  expect([told.size, ended.size]).toEqual([3, 3]);
 });
