@@ -63,8 +63,9 @@ export class Registration {
   }
 
   /**
-   * Registers a URL; an account has one endpoint a URL, so a second call finds the first's, as it is; one that brings a secret
-   * of its own is refused, for it would not sign. The secret is shown once.
+   * Registers a URL; an account has one endpoint a URL, so a second call finds the first's, as it is; one that only jobs have named
+   * gets these settings. A call that finds one and brings a secret of its own is refused, for it would not sign. The secret is
+   * shown once.
    */
   async register(
     accountId: AccountId,
@@ -86,7 +87,10 @@ export class Registration {
     if (without !== undefined) return without;
     const given = { accountId, id, url: checked.value, isRegistered: true, secret: secret.value.sealed, now };
     const bringsSecret = wanted.secret !== undefined || wanted.scheme !== undefined;
-    const written = await transaction(db, (tx) => insert(tx, given, { changes: changes.value, bringsSecret }));
+    // Sealed anew for one that is there already: the key is bound to its id.
+    const changesFor = (endpointId: EndpointId) =>
+      endpointId === id ? changes : this.#toChanges({ accountId, endpointId }, settings);
+    const written = await transaction(db, (tx) => insert(tx, given, { changesFor, bringsSecret }));
     if (!written.ok) return written;
     const saved = await this.#prove(accountId, written.value);
     if (!saved.ok) return saved;
@@ -147,16 +151,18 @@ export class Registration {
 async function insert(
   tx: Transaction,
   given: NewEndpoint,
-  { changes, bringsSecret }: { changes: EndpointChanges; bringsSecret: boolean },
+  { changesFor, bringsSecret }: { changesFor: (id: EndpointId) => Result<EndpointChanges>; bringsSecret: boolean },
 ): Promise<Result<Written>> {
   const { accountId, now } = given;
   const { id, created } = await ensureEndpoint(tx, given);
   if (!created && bringsSecret)
     return refuse('endpoint_url_taken', `The endpoint ${id} has that URL: rotate its secret to one of your own.`);
-  if (Object.keys(changes).length > 0 && created) await changeEndpoint(tx, { accountId, id }, changes, now);
   const before = (await lockEndpoint(tx, { accountId, endpointId: id }))!;
   const isNew = created || !before.isRegistered;
   if (!before.isRegistered) await registerEndpoint(tx, { accountId, id }, now);
+  const changes = changesFor(id);
+  if (!changes.ok) return changes;
+  if (isNew && Object.keys(changes.value).length > 0) await changeEndpoint(tx, { accountId, id }, changes.value, now);
   const isToProve = isNew && before.policy === 'verified';
   if (isToProve) await unverifyEndpoint(tx, { accountId, endpointId: id }, now);
   return { ok: true, value: { id, created, isToProve } };

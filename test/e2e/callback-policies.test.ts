@@ -39,8 +39,11 @@ describe('under the policy "any"', () => {
     await receiver.next();
     const [named] = (await ask('GET', '/v1/endpoints')).json.items;
     expect(named).toMatchObject({ url: receiver.url, registered: false, status: 'enabled' });
-    const registered = await ask('POST', '/v1/endpoints', { url: receiver.url });
-    expect(registered).toMatchObject({ status: 200, json: { id: named.id, registered: true } });
+    const settings = { description: 'orders', ordering: 'none', concurrency: 3 };
+    const registered = await ask('POST', '/v1/endpoints', { url: receiver.url, ...settings });
+    expect(registered).toMatchObject({ status: 200, json: { id: named.id, registered: true, ...settings } });
+    const again = await ask('POST', '/v1/endpoints', { url: receiver.url, description: 'other' });
+    expect(again, 'as it is').toMatchObject({ status: 200, json: { id: named.id, ...settings } });
     expect(registered.json).not.toHaveProperty('signing_secret');
   });
 });
