@@ -10,10 +10,10 @@ export type DeliveryStatus = (typeof DELIVERY_STATUSES)[number];
 export const DELIVERY_TRANSITIONS = {
   pending: ['pending', 'delivered', 'exhausted', 'held', 'discarded', 'superseded'],
   held: ['pending', 'discarded'],
-  delivered: [],
+  delivered: ['pending'], // asked for again, as what is exhausted or superseded
   exhausted: ['pending'],
   discarded: [],
-  superseded: [],
+  superseded: ['pending'],
 } as const satisfies Record<DeliveryStatus, readonly DeliveryStatus[]>;
 
 /** What an attempt makes of its delivery: over, or due again at a time. */

@@ -84,10 +84,11 @@ async function insert(
   { andTell }: { readonly andTell: boolean },
 ): Promise<InsertedJobs | undefined> {
   // Inputs are JSON text already: spliced in as they are, they keep their numbers and key order.
-  const rows = jobs.map(({ inputText, queuedBody, idempotency, ...job }) => {
+  const rows = jobs.map(({ inputText, queuedBody, queuedDeliveryId, idempotency, ...job }) => {
     const flat = { ...job, idempotencyKey: idempotency?.key, ...idempotency, keyExpiresAt: idempotency?.expiresAt };
     const columns = JSON.stringify({ ...flat, expiresAt: job.expiresAt }).slice(0, -1);
-    return `${columns}${andTell ? `,"queuedBody":${queuedBody}` : ''},"input":${inputText}}`;
+    const told = andTell ? `,"queuedBody":${queuedBody},"queuedDeliveryId":${JSON.stringify(queuedDeliveryId)}` : '';
+    return `${columns}${told},"input":${inputText}}`;
   });
   const telling = andTell ? tellingOf(sql) : silence(sql);
   const inserted = await sql<{ id: JobId | null; isWanted: boolean; isToTell: boolean }[]>`
@@ -97,7 +98,7 @@ async function insert(
         "timeoutMs" int, "runTimeoutMs" int, retry json, "runAt" timestamptz, "expiresAt" timestamptz, "scheduleId" text,
         "scheduledFor" timestamptz, "callbackEndpointId" text, "callbackUrl" text, "callbackEvents" text[],
         "createdAt" timestamptz, "idempotencyKey" text, fingerprint text, response text, "responseKeyId" text,
-        "keyExpiresAt" timestamptz, "queuedBody" json, "queuedDeliveryId" text)
+        "keyExpiresAt" timestamptz${telling.columns})
     ), wanted AS MATERIALIZED (
       SELECT ${telling.isWanted} AS "isWanted"
     ), key AS (
@@ -134,7 +135,7 @@ async function insert(
     ), event AS (
       INSERT INTO ringback.events (account_id, id, type, job_id, sequence, body, created_at)
       SELECT "accountId", "eventId", 'job.queued', id, 1,
-        CASE WHEN ${telling.isTold} THEN convert_to("queuedBody"::text, 'UTF8') END, "createdAt"
+        ${telling.body}, "createdAt"
       FROM job
     )
     SELECT job.id, "isWanted", ${telling.isToTell} AS "isToTell" FROM wanted LEFT JOIN job ON true`;
@@ -147,13 +148,16 @@ const silence = (sql: Connection) => ({
   isWanted: sql`EXISTS (
     SELECT FROM (SELECT DISTINCT "accountId" AS id FROM given) AS account JOIN ringback.endpoints AS endpoint
       ON ${isSubscribed(sql, sql`account.id`, sql`'job.queued'`)})`,
+  columns: sql``,
   deliveries: sql``,
   isTold: sql`false`,
+  body: sql`NULL::bytea`,
   isToTell: sql`false`,
 });
 
 const tellingOf = (sql: Connection) => ({
   isWanted: sql`false`,
+  columns: sql`, "queuedBody" json, "queuedDeliveryId" text`,
   deliveries: sql`
     told AS MATERIALIZED (
       SELECT "accountId" AS account_id, id AS job_id, "eventId" AS event_id, 'job.queued' AS event_type, "createdAt" AS told_at,
@@ -161,6 +165,7 @@ const tellingOf = (sql: Connection) => ({
       FROM job
     ), ${fanOut(sql)},`,
   isTold: sql`EXISTS (SELECT FROM target WHERE target.job_id = job.id)`,
+  body: sql`CASE WHEN EXISTS (SELECT FROM target WHERE target.job_id = job.id) THEN convert_to("queuedBody"::text, 'UTF8') END`,
   isToTell: sql`EXISTS (SELECT FROM target WHERE is_due)`,
 });
 
