@@ -13,12 +13,7 @@ import type { Connection } from './database.ts';
  * returns, each would be compared with each. They are drawn after the job's row is locked, so those of a job are in its order.
  */
 export const fanOut = (sql: Connection) => sql`
-    subscribing AS MATERIALIZED (
-      -- Once for each account, where most have none: a look for each event takes longer than the rest of this.
-      SELECT account_id FROM (SELECT DISTINCT account_id FROM told) AS account WHERE EXISTS (
-        SELECT FROM ringback.endpoints AS endpoint
-        WHERE endpoint.account_id || '' = account.account_id AND event_types <> '{}' AND deleted_at IS NULL)
-    ), receiver AS (
+    receiver AS (
       SELECT told.*, told.delivery_id AS new_id, endpoint.id AS receiver_id, endpoint.status AS receiver_status, endpoint.ordering,
         endpoint.deleted_at
       FROM told CROSS JOIN LATERAL (
@@ -30,8 +25,6 @@ export const fanOut = (sql: Connection) => sql`
         endpoint.id, endpoint.status, endpoint.ordering, endpoint.deleted_at
       FROM told JOIN ringback.endpoints AS endpoint ON ${isSubscribed(sql, sql`told.account_id`, sql`told.event_type`)}
         AND endpoint.id IS DISTINCT FROM told.endpoint_id
-      -- IS TRUE keeps it a look into a hash table.
-      WHERE (told.account_id IN (SELECT account_id FROM subscribing)) IS TRUE
     ), target AS MATERIALIZED (
       SELECT *, nextval('ringback.deliveries_position_seq') AS position,
         deleted_at IS NULL AND receiver_status <> 'disabled' AS is_due
