@@ -104,9 +104,8 @@ const BASE_32 = '0123456789abcdefghjkmnpqrstvwxyz';
  *
  * Fair by endpoint, as claims of runs are by account: an endpoint with few attempts under way comes before one with many,
  * and what there is to take is shared among those that wait and may have more; one endpoint leaves half of a courier's places to
- * others. `delivery_queue_ready` serves it: one probe
- * for each endpoint with something due (never more than MAX_LANES), then the front of each lane. SKIP LOCKED leaves to
- * another claim what it is taking.
+ * others. `delivery_queue_ready` serves it: one probe for each endpoint with something due (never more than MAX_LANES), then the
+ * front of each lane. SKIP LOCKED leaves to another claim what it is taking.
  *
  * Limits are counted from the leased rows. Where a limit must hold to the letter (an endpoint's own, order, a circuit that is being
  * tried), claims of that endpoint go one after the other: each moves `endpoint_lanes.claims` on, and one that began before

@@ -45,6 +45,17 @@ const fits = (sql: Connection, { statuses, eventTypes, endpointId, jobId }: Deli
   AND (${endpointId}::text IS NULL OR delivery.endpoint_id = ${endpointId})
   AND (${jobId}::text IS NULL OR delivery.job_id = ${jobId})`;
 
+type Fragment = ReturnType<Connection>;
+
+/** What `page` holds; and, when it is not full, the delivery that was looked at last, by the query given. */
+const pageUntil = (sql: Connection, limit: number, last: Fragment) => sql`
+    SELECT stop.id AS "stoppedAt", ${columns(sql)}
+    FROM (SELECT CASE WHEN (SELECT count(*) FROM page) < ${limit} THEN (${last}) END AS id) AS stop
+    LEFT JOIN (page CROSS JOIN LATERAL (
+      SELECT url FROM ringback.endpoints
+      WHERE account_id = page.account_id AND id = page.endpoint_id LIMIT 1) AS endpoint) ON true -- ONE_BY_ONE
+    ORDER BY page.id DESC`;
+
 /**
  * Newest first, by `deliveries_pkey` backwards. Looks at `look` deliveries at most, however rare those that match. Both
  * subselects have one snapshot, so that the second finds what the first looked at last.
@@ -65,15 +76,14 @@ export async function scanDeliveries(
       WHERE ${fits(sql, match)}
       ORDER BY id DESC LIMIT ${limit}
     )
-    SELECT stop.id AS "stoppedAt", ${columns(sql)}
-    FROM (SELECT CASE WHEN (SELECT count(*) FROM page) < ${limit} THEN (
+    ${pageUntil(
+      sql,
+      limit,
+      sql`
       SELECT id FROM ringback.deliveries
       WHERE account_id = ${accountId} AND id < ${below} AND id >= ${from}
-      ORDER BY id DESC OFFSET ${look - 1} LIMIT 1) END AS id) AS stop
-    LEFT JOIN (page CROSS JOIN LATERAL (
-      SELECT url FROM ringback.endpoints
-      WHERE account_id = page.account_id AND id = page.endpoint_id LIMIT 1) AS endpoint) ON true -- ONE_BY_ONE
-    ORDER BY page.id DESC`;
+      ORDER BY id DESC OFFSET ${look - 1} LIMIT 1`,
+    )}`;
   return toScanned(rows);
 }
 
@@ -99,15 +109,14 @@ export async function scanDeliveriesOfEndpoint(
       WHERE ${fits(sql, match)}
       ORDER BY id DESC LIMIT ${limit}
     )
-    SELECT stop.id AS "stoppedAt", ${columns(sql)}
-    FROM (SELECT CASE WHEN (SELECT count(*) FROM page) < ${limit} THEN (
+    ${pageUntil(
+      sql,
+      limit,
+      sql`
       SELECT id FROM ringback.deliveries
       WHERE endpoint_id = (SELECT id FROM own) AND id < ${below} AND id >= ${from}
-      ORDER BY id DESC OFFSET ${look - 1} LIMIT 1) END AS id) AS stop
-    LEFT JOIN (page CROSS JOIN LATERAL (
-      SELECT url FROM ringback.endpoints
-      WHERE account_id = page.account_id AND id = page.endpoint_id LIMIT 1) AS endpoint) ON true -- ONE_BY_ONE
-    ORDER BY page.id DESC`;
+      ORDER BY id DESC OFFSET ${look - 1} LIMIT 1`,
+    )}`;
   return toScanned(rows);
 }
 
@@ -131,15 +140,14 @@ export async function scanPendingDeliveries(
       WHERE ${fits(sql, match)}
       ORDER BY item.delivery_id DESC LIMIT ${limit}
     )
-    SELECT stop.id AS "stoppedAt", ${columns(sql)}
-    FROM (SELECT CASE WHEN (SELECT count(*) FROM page) < ${limit} THEN (
+    ${pageUntil(
+      sql,
+      limit,
+      sql`
       SELECT delivery_id FROM ringback.delivery_queue
       WHERE account_id = ${accountId} AND delivery_id < ${below} AND delivery_id >= ${from}
-      ORDER BY delivery_id DESC OFFSET ${look - 1} LIMIT 1) END AS id) AS stop
-    LEFT JOIN (page CROSS JOIN LATERAL (
-      SELECT url FROM ringback.endpoints
-      WHERE account_id = page.account_id AND id = page.endpoint_id LIMIT 1) AS endpoint) ON true -- ONE_BY_ONE
-    ORDER BY page.id DESC`;
+      ORDER BY delivery_id DESC OFFSET ${look - 1} LIMIT 1`,
+    )}`;
   return toScanned(rows);
 }
 

@@ -64,7 +64,8 @@ export interface InsertedJobs {
 
 /**
  * Inserts jobs, each with its first event and its place in the queue. Hardly anybody wants to hear of submissions: only when a job
- * says so, or when the statement finds an endpoint that does and therefore inserts nothing, are they told of, at a fifth more.
+ * says so, or when a first statement finds an endpoint that does and therefore inserts nothing, are they told of. To look for
+ * receivers every time made the statement 11 to 18 % slower.
  */
 export async function insertJobs(sql: Connection, jobs: readonly StorableJob[]): Promise<InsertedJobs> {
   const silently = jobs.some(({ queuedDeliveryId }) => queuedDeliveryId !== null)
