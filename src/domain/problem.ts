@@ -52,6 +52,7 @@ export const PROBLEMS = {
   too_many_jobs: { status: 429, title: 'The account has too many jobs that have not ended' },
   headers_too_large: { status: 431, title: 'The request header is too large' },
   internal_error: { status: 500, title: 'Something went wrong on our side' },
+  starting: { status: 503, title: 'The service is starting' },
   queue_full: { status: 503, title: 'Too much work is waiting' },
   database_unavailable: { status: 503, title: 'The database cannot be reached' },
 } as const satisfies Record<string, { status: number; title: string }>;
