@@ -16,6 +16,7 @@ import { attempt } from './attempt.ts';
 import { type Destination, openDestination } from './destination.ts';
 import { Places } from './places.ts';
 import { type Made, settle } from './settle.ts';
+import { splitReadable, UnreadableEndpoints } from './unreadable.ts';
 
 export interface CourierDeps {
   readonly db: Database;
@@ -54,9 +55,11 @@ export class Courier {
   readonly #shutdown = new AbortController();
   #nextLane = FIRST_LANE;
   readonly #places = new Places();
+  readonly #unreadable: UnreadableEndpoints;
 
   constructor(deps: CourierDeps) {
     this.#deps = deps;
+    this.#unreadable = new UnreadableEndpoints(deps);
     const onError = (error: unknown) => deps.log.error({ err: error }, 'courier');
     this.#leases = new Leases<AttemptRef>((held) => this.#renew(held), onError);
     this.#settlements = new GroupCommit<Made>({
@@ -98,12 +101,13 @@ export class Courier {
     const claim = { limit, workerId, leaseMs: LEASE_MS, afterLane: this.#nextLane, now: clock.now(), endpointLimit };
     this.#places.claimBegins();
     const answer = await claimDeliveries(db.sql, claim);
-    const { deliveries, destinations, closed, nextLane } = answer;
-    this.#nextLane = nextLane;
-    const more = this.#places.claimed(answer, limit) || answer.more;
-    void this.#close(closed);
-    const opened = new Map(destinations.map((sealed) => [sealed.endpointId, openDestination(sealed, keys)]));
-    const claimed = deliveries.map((delivery) => ({ delivery, destination: opened.get(delivery.endpointId)! }));
+    this.#nextLane = answer.nextLane;
+    void this.#close(answer.closed);
+    const opened = new Map(answer.destinations.map((sealed) => [sealed.endpointId, openDestination(sealed, keys)]));
+    const { usable, unreadable } = splitReadable(answer, opened);
+    await this.#unreadable.giveBack(unreadable);
+    const more = this.#places.claimed(usable, limit) || answer.more;
+    const claimed = usable.deliveries.map((delivery) => ({ delivery, destination: opened.get(delivery.endpointId)! }));
     return { claimed, more };
   }
 
