@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ensureBootstrapKey } from '#accounts/api-keys.ts';
-import { listen } from '#http/server.ts';
+import { type HttpServer, listen } from '#http/server.ts';
 import { RunTeller } from '#jobs/run/run-teller.ts';
 import { loadJobTypes } from '#jobs/type/load-config.ts';
 import type { Logger } from './log.ts';
@@ -23,8 +23,22 @@ export interface Service {
   stop(): Promise<void>;
 }
 
-/** Wires the parts and starts the roles. */
+/** Takes the port first: requests and probes get a response for as long as the rest of the start takes. */
 export async function startService(deps: ServiceDeps): Promise<Service> {
+  const server = deps.config.roles.has('api') ? await listen(deps.config).catch(explainListen) : undefined;
+  try {
+    return await startRoles(deps, server);
+  } catch (error) {
+    await server?.close(FAILED_START_GRACE_MS);
+    throw error;
+  }
+}
+
+/** For responses on their way when a start fails. */
+const FAILED_START_GRACE_MS = 200;
+
+/** Wires the parts and starts the roles. */
+async function startRoles(deps: ServiceDeps, server: HttpServer | undefined): Promise<Service> {
   const { config, log, database } = deps;
   const { diagnostics, maxBodyBytes: maxInputBytes } = config;
   const own = [recoveryJob(() => parts.redelivery)];
@@ -33,7 +47,6 @@ export async function startService(deps: ServiceDeps): Promise<Service> {
   const parts = await openParts(deps);
   if (deps.bootstrapKey !== undefined) await ensureBootstrapKey(parts.db, deps.bootstrapKey, new Date());
 
-  const server = config.roles.has('api') ? await listen(config).catch(explainListen) : undefined;
   const publicUrl = config.publicUrl ?? server?.url ?? `http://localhost:${config.port}`;
   const teller = new RunTeller({
     ...parts,

@@ -36,7 +36,7 @@ export const PROBLEMS = {
   body_too_large: { status: 413, title: 'The body is too large' },
   input_too_large: { status: 413, title: 'The input is too large for the job type' },
   result_too_large: { status: 413, title: 'The result is too large' },
-  unsupported_media_type: { status: 415, title: 'The body must be JSON' },
+  unsupported_media_type: { status: 415, title: 'The body must be JSON in UTF-8, and not encoded' },
   range_not_satisfiable: { status: 416, title: 'The range is not in the result' },
   expectation_failed: { status: 417, title: 'The Expect header cannot be met' },
   invalid_body: { status: 422, title: 'The body does not have the right shape' },
@@ -52,6 +52,7 @@ export const PROBLEMS = {
   too_many_jobs: { status: 429, title: 'The account has too many jobs that have not ended' },
   headers_too_large: { status: 431, title: 'The request header is too large' },
   internal_error: { status: 500, title: 'Something went wrong on our side' },
+  starting: { status: 503, title: 'The service is starting' },
   queue_full: { status: 503, title: 'Too much work is waiting' },
   database_unavailable: { status: 503, title: 'The database cannot be reached' },
 } as const satisfies Record<string, { status: number; title: string }>;

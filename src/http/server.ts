@@ -1,5 +1,13 @@
 import { getRequestListener } from '@hono/node-server';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import {
+  createServer,
+  type IncomingMessage,
+  type OutgoingHttpHeader,
+  type OutgoingHttpHeaders,
+  type RequestListener,
+  type Server,
+  ServerResponse,
+} from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { PROBLEMS, type ProblemCode, type Refusal, refuse } from '#domain/problem.ts';
 import { problemBody } from './problem.ts';
@@ -7,14 +15,18 @@ import { problemBody } from './problem.ts';
 export interface HttpServer {
   /** Where it listens: `http://127.0.0.1:3000`. */
   readonly url: string;
-  /** Answers from now on; requests that came before waited. */
+  /** From now on `fetch` answers. Until then all but `/healthz` is refused with 503 `starting`, to be repeated a second later. */
   serve(fetch: (request: Request, env: unknown) => Response | Promise<Response>): void;
   /** Takes no new connections, lets requests under way finish, cuts what is left after `graceMs`. */
   close(graceMs: number): Promise<void>;
 }
 
-/** Takes the port, so that the address is known before anything is told of it. */
+/**
+ * Takes the port and answers from the first connection on: a liveness probe sees a live process while a migration takes its
+ * time, and no request is accepted that nothing would ever respond to.
+ */
 export async function listen({ host, port }: { host: string; port: number }): Promise<HttpServer> {
+  let respond: RequestListener = answerWhileStarting;
   const server = createServer({
     // The largest result there may be, over a slow line.
     requestTimeout: 600_000,
@@ -22,6 +34,11 @@ export async function listen({ host, port }: { host: string; port: number }): Pr
     keepAliveTimeout: 65_000,
     // Checked below instead: Node's own answer has no body.
     requireHostHeader: false,
+    ServerResponse: LastResponse,
+  });
+  server.on('request', (request, response) => {
+    if (hasOneHost(request)) respond(request, response);
+    else answer(response, refuse('malformed_request', 'Send exactly one Host header, as RFC 9112 (3.2) asks.'));
   });
   server.on('clientError', answerClientError);
   server.on('checkExpectation', (_request, response) => {
@@ -37,13 +54,36 @@ export async function listen({ host, port }: { host: string; port: number }): Pr
     url: `http://${name}:${taken}`,
     serve: (fetch) => {
       const listener = getRequestListener(fetch);
-      server.on('request', (request, response) => {
-        if (hasOneHost(request)) void listener(request, response);
-        else answer(response, refuse('malformed_request', 'Send exactly one Host header, as RFC 9112 (3.2) asks.'));
-      });
+      respond = (request, response) => void listener(request, response);
     },
     close: (graceMs) => close(server, graceMs),
   };
+}
+
+type HeaderList = OutgoingHttpHeaders | OutgoingHttpHeader[] | undefined;
+
+/**
+ * Once the server closes, a response is the last one on its connection and says so: a client would else send its next request
+ * just when the idle connection is cut.
+ */
+class LastResponse extends ServerResponse {
+  override writeHead(status: number, first?: string | HeaderList, second?: HeaderList): this {
+    const { server } = this.req.socket as Socket & { server?: Server };
+    if (server?.listening === false) this.setHeader('connection', 'close');
+    // With headers in its place: the second overload.
+    return super.writeHead(status, first as string, second as OutgoingHttpHeaders);
+  }
+}
+
+/** The process is alive, and nothing else yet: `/readyz` is refused as well. */
+function answerWhileStarting({ method, url = '' }: IncomingMessage, response: ServerResponse): void {
+  const isRead = method === 'GET' || method === 'HEAD';
+  if (isRead && /^\/healthz(?:\?|$)/.test(url)) {
+    response.writeHead(200, { 'content-type': 'application/json' }).end('{"status":"ok"}');
+    return;
+  }
+  const detail = 'The service is starting. Nothing was stored; send the request again in a second.';
+  answer(response, refuse('starting', detail, { retryAfter: 1 }));
 }
 
 function hasOneHost({ headersDistinct: { host = [] } }: IncomingMessage): boolean {
@@ -56,6 +96,7 @@ function answer(response: ServerResponse, refusal: Refusal): void {
   response.writeHead(PROBLEMS[refusal.code].status, {
     'content-type': 'application/problem+json',
     'content-length': Buffer.byteLength(body),
+    ...(refusal.retryAfter !== undefined && { 'retry-after': String(refusal.retryAfter) }),
     connection: 'close',
   });
   response.end(body);

@@ -135,6 +135,7 @@ const PROVOKED: Record<ProblemCode, Provoked | { readonly elsewhere: string }> =
     saying: /16 KiB/,
   },
   internal_error: { by: () => withoutTable('endpoint_secrets'), saying: /request id/ },
+  starting: { elsewhere: 'e2e/start.test.ts asks while a migration is held up' },
   queue_full: { elsewhere: 'integration/jobs/admission.test.ts sets the limits' },
   database_unavailable: { elsewhere: 'database-outage.test.ts takes the database away' },
 };
