@@ -203,7 +203,7 @@ async function main(): Promise<void> {
   const postmaster = Number(readFileSync(join(postgres.clusterDir, 'postmaster.pid'), 'utf8').split('\n')[0]);
   const service = await startService(postgres.url);
   const receiver = await startReceiver();
-  const db = openDatabase({ url: postgres.url, applicationName: 'ringback-bench', max: 1, pinPlans: true });
+  const db = openDatabase({ url: postgres.url, applicationName: 'ringback-bench', max: 1, pooled: false });
   const unended = async () => {
     const [row] = await db.sql<[{ jobs: number }]>`SELECT count(*)::int AS jobs FROM ringback.run_queue`;
     return row.jobs;

@@ -56,7 +56,7 @@ async function main(): Promise<void> {
   const dataDir = await mkdtemp(join(tmpdir(), 'ringback-bench-'));
   const postgres = await startEmbeddedPostgres({ dataDir });
   const service = await startService(postgres.url);
-  const db = openDatabase({ url: postgres.url, applicationName: 'ringback-bench', max: 1, pinPlans: true });
+  const db = openDatabase({ url: postgres.url, applicationName: 'ringback-bench', max: 1, pooled: false });
   try {
     const now = new Date();
     const quiet = newApiKey();

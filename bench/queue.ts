@@ -94,7 +94,7 @@ async function main(): Promise<void> {
   const dataDir = await mkdtemp(join(tmpdir(), 'ringback-bench-'));
   const postgres = await startEmbeddedPostgres({ dataDir, durable: false });
   const postmaster = Number(readFileSync(join(postgres.clusterDir, 'postmaster.pid'), 'utf8').split('\n')[0]);
-  const db = openDatabase({ url: postgres.url, applicationName: 'ringback-bench', max: 1, pinPlans: true });
+  const db = openDatabase({ url: postgres.url, applicationName: 'ringback-bench', max: 1, pooled: false });
   try {
     await migrate(postgres.url);
     const accounts = Array.from({ length: 100 }, (_, index) => newId('acc', Date.now() + index));

@@ -22,6 +22,7 @@ import { JobChanges } from '#queue/job-changes.ts';
 import { DueWork } from '#queue/due-work.ts';
 import { Signals } from '#queue/signals.ts';
 import { openDatabase } from '#store/database.ts';
+import { Listener } from '#store/listener.ts';
 import type { JobRef } from '#store/run-queue.ts';
 import { VERSION } from './version.ts';
 
@@ -42,9 +43,9 @@ export async function openParts({ config, log, database }: ServiceDeps) {
   const workerId = newId('wrk', Date.now());
   const onError = (error: unknown) => log.error({ err: error }, 'queue');
   const { url, direct, pooled } = database;
-  const db = openDatabase({ url, applicationName: 'ringback', max: config.databaseConnections, pinPlans: !pooled });
-  const listener = openDatabase({ url: direct, applicationName: 'ringback-listen', max: 1, pinPlans: false });
-  const signals = new Signals(db, listener.sql, workerId, onError);
+  const db = openDatabase({ url, applicationName: 'ringback', max: config.databaseConnections, pooled });
+  const listener = new Listener({ url: direct, applicationName: 'ringback-listen', onError });
+  const signals = new Signals(db, listener, workerId, onError);
   const announceRuns = (pool: string) => signals.announce(`pool:${pool}`);
   const announceDeliveries = () => signals.announce(DELIVERIES);
   const advanceJobs = (jobIds: readonly JobId[]) => {
@@ -57,7 +58,7 @@ export async function openParts({ config, log, database }: ServiceDeps) {
     onError,
   });
   const dueAt = (at: number) => dueRuns.at(at);
-  const changesDeps = { db, listener: listener.sql, instance: workerId, onError };
+  const changesDeps = { db, listener, instance: workerId, onError };
   const changes = new JobChanges(changesDeps);
   const eventChanges = new EventChanges(changesDeps);
   const eventsWritten = (accountIds: readonly AccountId[]) => eventChanges.publish(accountIds);

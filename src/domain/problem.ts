@@ -36,7 +36,7 @@ export const PROBLEMS = {
   body_too_large: { status: 413, title: 'The body is too large' },
   input_too_large: { status: 413, title: 'The input is too large for the job type' },
   result_too_large: { status: 413, title: 'The result is too large' },
-  unsupported_media_type: { status: 415, title: 'The body must be JSON' },
+  unsupported_media_type: { status: 415, title: 'The body must be JSON in UTF-8, and not encoded' },
   range_not_satisfiable: { status: 416, title: 'The range is not in the result' },
   expectation_failed: { status: 417, title: 'The Expect header cannot be met' },
   invalid_body: { status: 422, title: 'The body does not have the right shape' },

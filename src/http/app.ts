@@ -7,6 +7,7 @@ import type { Logger } from '#log.ts';
 import type { Env } from './env.ts';
 import { authenticate } from './middleware/authenticate.ts';
 import { logRequests } from './middleware/log-requests.ts';
+import { utf8Query } from './middleware/utf8-query.ts';
 import { jobRenderer } from './job-representation.ts';
 import { openApiDocument } from './openapi.ts';
 import { onError, problem } from './problem.ts';
@@ -66,6 +67,7 @@ export function createApp(deps: AppDeps) {
   app.route('/', completionRoutes(deps));
   app.route('/', keySetRoutes(deps));
   app.use('/v1/*', authenticate(deps.keys));
+  app.use('/v1/*', utf8Query);
   const renderJob = jobRenderer(deps.publicUrl);
   app.route('/', submissionRoutes({ ...deps, renderJob }));
   app.route('/', jobListRoutes(deps));

@@ -1,4 +1,4 @@
-import type { Sql } from 'postgres';
+import type { Listening, Notifying } from './signals.ts';
 
 /** A NOTIFY holds less than 8,000 bytes. */
 const MAX_PAYLOAD = 7900;
@@ -25,9 +25,8 @@ export interface ChangeTimes {
 const TIMES: ChangeTimes = { announceEveryMs: 20_000, believedMs: 60_000, settleMs: 300 };
 
 export interface ChangesDeps {
-  readonly db: { readonly sql: Sql };
-  /** A direct connection: LISTEN belongs to a session. */
-  readonly listener: Sql;
+  readonly db: Notifying;
+  readonly listener: Listening;
   readonly instance: string;
   readonly onError: (error: unknown) => void;
   readonly times?: Partial<ChangeTimes>;
@@ -40,8 +39,8 @@ export interface ChangesDeps {
  */
 export class Changes {
   readonly #channel: string;
-  readonly #db: { readonly sql: Sql };
-  readonly #connection: Sql;
+  readonly #db: Notifying;
+  readonly #listening: Listening;
   readonly #instance: string;
   readonly #onError: (error: unknown) => void;
   readonly #times: ChangeTimes;
@@ -63,7 +62,7 @@ export class Changes {
   constructor(channel: string, deps: ChangesDeps) {
     this.#channel = channel;
     this.#db = deps.db;
-    this.#connection = deps.listener;
+    this.#listening = deps.listener;
     this.#instance = deps.instance;
     this.#onError = deps.onError;
     this.#times = { ...TIMES, ...deps.times };
@@ -76,7 +75,7 @@ export class Changes {
 
   /** Hears the other processes. What a lost connection may have hidden is looked for once there is a new one. */
   async listen(): Promise<void> {
-    await this.#connection.listen(
+    await this.#listening.listen(
       this.#channel,
       (payload) => this.#hear(payload.split(' ')),
       () => this.#connected(),

@@ -1,9 +1,18 @@
-import type { Sql } from 'postgres';
-
 const CHANNEL = 'ringback_wake';
 
 /** A commit that notifies takes a lock that the whole database shares: at most one per queue in this time. */
 const DEBOUNCE_MS = 25;
+
+/** Sends notifications: the database. */
+export interface Notifying {
+  readonly sql: (text: TemplateStringsArray, ...parameters: readonly string[]) => Promise<unknown>;
+}
+
+/** Hears notifications: the session of this process that listens. */
+export interface Listening {
+  /** `connected` is called once the channel is heard, and again after each lost connection. */
+  listen(channel: string, hear: (payload: string) => void, connected: () => void): Promise<void>;
+}
 
 export interface Sleeper {
   readonly hasRoom: boolean;
@@ -16,16 +25,15 @@ export interface Sleeper {
  * a NOTIFY goes out, outside the transaction that queued. A lost NOTIFY costs one poll, or one renewal of a lease.
  */
 export class Signals {
-  readonly #db: { readonly sql: Sql };
-  readonly #listener: Sql;
+  readonly #db: Notifying;
+  readonly #listener: Listening;
   readonly #instance: string;
   readonly #onError: (error: unknown) => void;
   readonly #sleepers = new Map<string, Set<Sleeper>>();
   readonly #cancelListeners = new Set<(jobId: string) => void>();
   readonly #muted = new Map<string, { again: boolean }>();
 
-  /** @param listener a direct connection: LISTEN belongs to a session */
-  constructor(db: { readonly sql: Sql }, listener: Sql, instance: string, onError: (error: unknown) => void) {
+  constructor(db: Notifying, listener: Listening, instance: string, onError: (error: unknown) => void) {
     this.#db = db;
     this.#listener = listener;
     this.#instance = instance;

@@ -1,7 +1,7 @@
 import type { NewSecret, SecretOwner } from '#domain/endpoint.ts';
 import type { EndpointId, SecretId } from '#domain/ids.ts';
 import type { SignatureScheme } from '#domain/signature.ts';
-import type { Fragment } from 'postgres';
+import type { Statement } from './statement.ts';
 import type { Connection, Database, Transaction } from './database.ts';
 
 /** A secret as anybody may see it who may see the endpoint: never what signs. */
@@ -78,7 +78,12 @@ export function readPublicKeys({ sql }: Database, endpointId: EndpointId, now: D
 }
 
 /** The sealed secrets of an endpoint that sign at that time, newest first, as JSON; the ciphertext in base64. */
-export const signingSecrets = (sql: Connection, accountId: Fragment, endpointId: Fragment, now: Date) => sql`
+export const signingSecrets = (
+  sql: Connection,
+  accountId: Statement<object[]>,
+  endpointId: Statement<object[]>,
+  now: Date,
+) => sql`
   (SELECT coalesce(json_agg(json_build_object('id', secret.id, 'scheme', secret.scheme, 'keyId', secret.key_id,
       'ciphertext', encode(secret.ciphertext, 'base64')) ORDER BY secret.id DESC), '[]')
     FROM ringback.endpoint_secrets AS secret

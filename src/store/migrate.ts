@@ -2,7 +2,8 @@ import { drizzle } from 'drizzle-orm/postgres-js';
 import { migrate as runMigrations } from 'drizzle-orm/postgres-js/migrator';
 import { fileURLToPath } from 'node:url';
 import postgres from 'postgres';
-import { sturdy } from './database.ts';
+import { ARRAY_TYPES } from './session.ts';
+import { sessionSettings } from './session-settings.ts';
 
 const FOLDER = fileURLToPath(new URL('../../migrations', import.meta.url));
 
@@ -15,7 +16,15 @@ const LOCK = '8243122698044695403';
  * @param url a direct connection: the lock belongs to a session
  */
 export async function migrate(url: string): Promise<void> {
-  const sql = postgres(url, { max: 1, connect_timeout: 5, onnotice: () => undefined, ...sturdy() });
+  const sql = postgres(url, {
+    ...ARRAY_TYPES,
+    max: 1,
+    connect_timeout: 5,
+    max_lifetime: null,
+    onnotice: () => undefined,
+    // An index of a large table takes its time.
+    connection: { application_name: 'ringback-migrate', ...sessionSettings(0, false) },
+  });
   try {
     await sql`SELECT pg_advisory_lock(${LOCK}::bigint)`;
     await runMigrations(drizzle(sql), {

@@ -16,5 +16,6 @@ export async function findUncleanQueues({ sql }: Database, deadRows: number): Pr
  * at the end are not given back, which would take a lock that stops everybody.
  */
 export async function vacuumQueue({ sql }: Database, queue: QueueTable): Promise<void> {
-  await sql`VACUUM (SKIP_LOCKED, INDEX_CLEANUP ON, TRUNCATE false) ringback.${sql(queue)}`;
+  const text = `VACUUM (SKIP_LOCKED, INDEX_CLEANUP ON, TRUNCATE false) ringback.${queue}`;
+  await sql.unsafe(text, [], { standalone: true });
 }

@@ -107,7 +107,7 @@ async function askSql(id: string, statements: readonly string[]): Promise<string
   const printed = [];
   for (const statement of statements) {
     const asked = statement.replaceAll('dlv_...', id);
-    const text = await expanded(database.sql, asked);
+    const text = await expanded(database.url, asked);
     const bySelf = await byPsql(database.url, asked);
     if (bySelf !== undefined) expect(text.trimEnd(), 'as psql prints it').toBe(bySelf.trimEnd());
     printed.push(text.trimEnd());

@@ -83,7 +83,7 @@ it('of two payloads that meet in the database one is refused, and leaves no endp
   const { post, stored, accountId } = await newClient();
   const payload = (n: number) => ({ ...echo, callback: { url: `http://127.0.0.1:9/meet-${n}` } });
   // Both have looked for the key by the time that either can take it.
-  const answering = await database.sql.begin(async (tx) => {
+  const answering = await database.db.transaction(async (tx) => {
     await tx`LOCK TABLE ringback.idempotency_keys IN EXCLUSIVE MODE`;
     const sent = [post('meet', payload(0), 0), post('meet', payload(1), 1)];
     await eventually(async () => {

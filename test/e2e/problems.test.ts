@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { type ProblemCode, PROBLEMS } from '#domain/problem.ts';
-import { useDatabase } from '../support/database.ts';
+import { helper, useDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
 import { makeAccount } from '../support/fixtures.ts';
 import { type Answer, client, submit, untilDone } from './support/api.ts';
@@ -275,7 +275,7 @@ async function reuseKey(): Promise<Answer> {
  */
 async function askTwiceAtOnce(): Promise<Answer> {
   const send = () => ask('POST', '/v1/jobs', echo, { 'idempotency-key': 'two at once' });
-  const { told, both } = await database.sql.begin(async (tx) => {
+  const { told, both } = await database.db.transaction(async (tx) => {
     await tx`LOCK TABLE ringback.idempotency_keys IN EXCLUSIVE MODE`;
     const sent = [send(), send()];
     return { told: await Promise.race(sent), both: Promise.all(sent) };
@@ -338,10 +338,10 @@ async function resultOfFailed(): Promise<Answer> {
 /** What a fault of ours looks like: a table that the statement needs is away for a moment. */
 async function withoutTable(table: string): Promise<Answer> {
   const { sql } = database;
-  await sql`ALTER TABLE ringback.${sql(table)} RENAME TO ${sql(`${table}_away`)}`;
+  await sql`ALTER TABLE ringback.${helper(table)} RENAME TO ${helper(`${table}_away`)}`;
   try {
     return await ask('POST', '/v1/endpoints', { url: `https://example.com/${randomBytes(4).toString('hex')}` });
   } finally {
-    await sql`ALTER TABLE ringback.${sql(`${table}_away`)} RENAME TO ${sql(table)}`;
+    await sql`ALTER TABLE ringback.${helper(`${table}_away`)} RENAME TO ${helper(table)}`;
   }
 }

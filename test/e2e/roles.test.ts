@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { useDatabase, useEmptyDatabase } from '../support/database.ts';
+import { helper, useDatabase, useEmptyDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
 import { errorsIn } from '../support/log.ts';
 import { type Receiver, startReceiver } from '../support/receiver.ts';
@@ -93,14 +93,14 @@ describe('roles in processes of their own', { timeout: 60_000 }, () => {
     const ids = jobs.map(({ id }) => id);
     await eventually(async () => {
       const open = await database.sql`
-        SELECT id FROM ringback.deliveries WHERE job_id IN ${database.sql(ids)} AND status <> 'delivered'`;
+        SELECT id FROM ringback.deliveries WHERE job_id IN ${helper(ids)} AND status <> 'delivered'`;
       expect(open).toHaveLength(0);
     });
     const told = receiver.requests.map(({ headers }) => headers['webhook-id']);
     expect(new Set(told).size).toBe(told.length);
     const runs = await database.sql`
       SELECT worker_id, count(*)::int AS runs FROM ringback.job_runs
-      WHERE job_id IN ${database.sql(ids)} GROUP BY worker_id`;
+      WHERE job_id IN ${helper(ids)} GROUP BY worker_id`;
     expect(runs.reduce((sum, row) => sum + row.runs, 0)).toBe(200);
     expect(runs, 'both took their share').toHaveLength(2);
     for (const { main } of services) expect(errorsIn(main.logs)).toEqual([]);

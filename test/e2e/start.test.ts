@@ -66,7 +66,7 @@ describe('a service that starts', { timeout: 120_000 }, () => {
 
   it('is alive, not ready, and refuses what is asked of it while a migration takes its time', async () => {
     const migrated = Promise.withResolvers<void>();
-    const lock = database.sql.begin(async (tx) => {
+    const lock = database.db.transaction(async (tx) => {
       await tx`LOCK TABLE ringback.migrations IN ACCESS EXCLUSIVE MODE`;
       await migrated.promise;
     });

@@ -1,9 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import postgres, { type Sql } from 'postgres';
 import { afterAll, beforeAll, beforeEach, expect, inject, onTestFinished } from 'vitest';
-import { type Database, type DatabaseOptions, openDatabase } from '#store/database.ts';
+import { type Connection, type Database, type DatabaseOptions, openDatabase } from '#store/database.ts';
+import { Listener, type ListenerOptions } from '#store/listener.ts';
 import { eventually } from './eventually.ts';
 import { databaseUrl } from './provided-server.ts';
+
+/** The driver's helpers for identifiers and lists: `${helper('a_table')}`. */
+export const helper = postgres({ max: 1 });
 
 /** A test file's own database. Its members can be read once the file's hooks have run: not at the top of a file. */
 export interface TestDatabase {
@@ -11,9 +15,11 @@ export interface TestDatabase {
   /** A pool of ten, closed after the last test of the file. */
   readonly db: Database;
   /** `db.sql`. */
-  readonly sql: Sql;
+  readonly sql: Connection;
   /** One more pool, as the service would open it, closed with the test that opened it. */
   open(options?: Partial<DatabaseOptions>): Database;
+  /** The session of a process that listens, closed likewise. */
+  listener(options?: Partial<ListenerOptions>): Listener;
 }
 
 /**
@@ -30,7 +36,7 @@ export function useDatabase(): TestDatabase {
 
   beforeAll(async () => {
     await asAdmin((admin) => admin.unsafe(`CREATE DATABASE ${name} TEMPLATE ${template}`));
-    db = openDatabase({ url, applicationName: 'ringback-test', max: 10, pinPlans: true });
+    db = openDatabase({ url, applicationName: 'ringback-test', max: 10, pooled: false });
   });
   beforeEach(({ onTestFailed }) => onTestFailed(() => void (failed = true)));
   afterAll(async () => {
@@ -58,9 +64,15 @@ export function useDatabase(): TestDatabase {
       return opened().sql;
     },
     open: (options = {}) => {
-      const pool = openDatabase({ url, applicationName: 'ringback-test', max: 5, pinPlans: true, ...options });
+      const pool = openDatabase({ url, applicationName: 'ringback-test', max: 5, pooled: false, ...options });
       onTestFinished(() => pool.close());
       return pool;
+    },
+    listener: (options = {}) => {
+      const onError = (error: unknown) => expect.fail(`the listener failed: ${String(error)}`);
+      const listener = new Listener({ url, applicationName: 'ringback-listen', onError, ...options });
+      onTestFinished(() => listener.close());
+      return listener;
     },
   };
 }

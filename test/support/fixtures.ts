@@ -25,10 +25,9 @@ export const SECRET_KEYS: readonly SecretKey[] = [parseSecretKey(SECRET_KEY)!];
 
 export const WORKER: WorkerId = newId('wrk', Date.now());
 
-/** Runs `work` in a transaction of its own; postgres.js would unwrap what it answers. */
-export async function inTransaction<T>({ sql }: Database, work: (tx: Transaction) => Promise<T>): Promise<T> {
-  const { value } = await sql.begin(async (tx) => ({ value: await work(tx) }));
-  return value;
+/** Runs `work` in a transaction of its own. */
+export function inTransaction<T>(db: Database, work: (tx: Transaction) => Promise<T>): Promise<T> {
+  return db.transaction(work);
 }
 
 /** What a use case answered, when it did not refuse. */

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import type { Sql } from 'postgres';
+import postgres from 'postgres';
 
 /** The page, its blocks, and what stands in them: the same text whatever ids, times and ports a run has. */
 
@@ -75,16 +75,13 @@ export async function rewrite(heading: string, json: unknown, psql: string): Pro
 }
 
 /** What `psql -x` prints of a statement, of which it is known here how it prints. */
-export async function expanded(sql: Sql, statement: string): Promise<string> {
-  const { columns, rows } = await sql.begin(async (tx) => {
-    await tx`SET LOCAL TIME ZONE 'UTC'`;
-    // Raw: the text that the server sends, which is what psql shows.
-    const found = await tx.unsafe(statement).raw();
-    return {
-      columns: found.columns.map(({ name }) => name),
-      rows: found.map((row) => row.map((value) => (value === null ? '' : Buffer.from(value).toString()))),
-    };
-  });
+export async function expanded(url: string, statement: string): Promise<string> {
+  const sql = postgres(url, { max: 1, connection: { TimeZone: 'UTC' } });
+  // Raw: the text that the server sends, which is what psql shows.
+  const found = await sql.unsafe(statement).raw();
+  await sql.end();
+  const columns = found.columns.map(({ name }) => name);
+  const rows = found.map((row) => row.map((value) => (value === null ? '' : Buffer.from(value).toString())));
   if (rows.length === 0) return '(0 rows)\n';
   const width = Math.max(...columns.map((name) => name.length));
   return rows

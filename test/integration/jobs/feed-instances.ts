@@ -23,11 +23,11 @@ export interface FeedInstanceOptions {
 export async function startFeedInstance(database: TestDatabase, options: FeedInstanceOptions = {}) {
   const { checkEveryMs = NEVER_MS, heartbeatMs = NEVER_MS } = options;
   const db = counting(database.open());
-  const listener = database.open({ max: 1, applicationName: 'ringback-listen' });
+  const listener = database.listener();
   const errors: unknown[] = [];
   const onError = (error: unknown) => void errors.push(error);
   const times = { announceEveryMs: NEVER_MS, believedMs: NEVER_MS, settleMs: NEVER_MS, ...options.times };
-  const changes = new EventChanges({ db, listener: listener.sql, instance: newId('wrk', Date.now()), onError, times });
+  const changes = new EventChanges({ db, listener, instance: newId('wrk', Date.now()), onError, times });
   const watching: boolean[] = [];
   const told: Pick<EventChanges, 'tell' | 'watching'> = {
     tell: (to) => changes.tell(to),

@@ -9,7 +9,7 @@ import { retireJobs } from '#store/retention.ts';
 import { defineJob } from '../../../src/jobs/type/define.ts';
 import type { Submission } from '../../../src/jobs/submit/submission.ts';
 import type { SubmitterDeps } from '../../../src/jobs/submit/submit.ts';
-import { useDatabase } from '../../support/database.ts';
+import { helper, useDatabase } from '../../support/database.ts';
 import { accepted, claimRun, makeAccount, runEnd, SECRET_KEYS } from '../../support/fixtures.ts';
 import { makeSubmitter } from '../../support/workers.ts';
 
@@ -35,7 +35,7 @@ function instance(changes: Partial<SubmitterDeps> = {}) {
 
 const count = async (table: 'jobs' | 'run_queue' | 'endpoints' | 'endpoint_secrets' | 'idempotency_keys') => {
   const [row] = await database.sql<[{ count: number }]>`
-    SELECT count(*)::int FROM ringback.${database.sql(table)} WHERE account_id = ${accountId}`;
+    SELECT count(*)::int FROM ringback.${helper(table)} WHERE account_id = ${accountId}`;
   return row.count;
 };
 

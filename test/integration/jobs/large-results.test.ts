@@ -269,7 +269,7 @@ test('a stale run that goes on storing is refused, and takes nothing from the ru
 describe('when the database goes away while a result is stored', () => {
   const setUp = async () => {
     const proxy = await startTcpProxy(database.url);
-    const db = openDatabase({ url: proxy.url, applicationName: 'ringback-test', max: 2, pinPlans: true });
+    const db = openDatabase({ url: proxy.url, applicationName: 'ringback-test', max: 2, pooled: false });
     const { accountId } = await makeAccount(database.db);
     const job = await claimRun(database.db, await insertJob(database.db, accountId), { leaseMs: 60_000 });
     return { proxy, db, run: { accountId, jobId: job.id, runId: job.runId } };

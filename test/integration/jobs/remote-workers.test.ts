@@ -30,6 +30,11 @@ function counting(db: Database) {
       statements += 1;
       return db.orm;
     },
+    transaction: (work) => {
+      statements += 1;
+      return db.transaction(work);
+    },
+    within: () => counted,
     close: () => db.close(),
   };
   return { db: counted, statements: () => statements };
@@ -41,7 +46,7 @@ function openRemoteWorkers(max = 5) {
   const { db, statements } = counting(opened);
   const { log } = memoryLog();
   const lines = new Map<string, Sleeper>();
-  const signals = new Signals(database.db, database.sql, 'test', () => undefined);
+  const signals = new Signals(database.db, database.listener(), 'test', () => undefined);
   const announce = (pool: string) => signals.announce(`pool:${pool}`);
   const workers = new RemoteWorkers({
     db,

@@ -8,7 +8,7 @@ import { findTombstone } from '#store/tombstones.ts';
 import { JobLists } from '../../../src/jobs/read/job-lists.ts';
 import { JobQueries } from '../../../src/jobs/read/job-queries.ts';
 import { Retention, type RetentionDeps } from '../../../src/jobs/read/retention.ts';
-import { useDatabase } from '../../support/database.ts';
+import { helper, useDatabase } from '../../support/database.ts';
 import {
   accepted,
   claimRun,
@@ -71,7 +71,7 @@ async function settle(end: RunEnd, status: 'delivered' | 'held'): Promise<void> 
 
 const countOf = async (table: string, column: string, id: string): Promise<number> => {
   const [row] = await database.sql`
-    SELECT count(*)::int AS rows FROM ${database.sql(`ringback.${table}`)} WHERE ${database.sql(column)} = ${id}`;
+    SELECT count(*)::int AS rows FROM ${helper(`ringback.${table}`)} WHERE ${helper(column)} = ${id}`;
   return row!['rows'] as number;
 };
 

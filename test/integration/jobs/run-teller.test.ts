@@ -44,7 +44,7 @@ test('the last of many reports is told, though those before it wait to be told',
   const teller = makeTeller({ database }, { progressEveryMs: EVERY_MS });
   const [slow, { job, run }] = [await running(), await running()];
   await teller.started(job, forGood);
-  const started = await database.sql.begin(async (tx) => {
+  const started = await database.db.transaction(async (tx) => {
     await tx`SELECT FROM ringback.jobs WHERE id = ${slow.job.id} FOR UPDATE`;
     const blocked = teller.started(slow.job, forGood);
     for (let percent = 1; percent <= 20; percent++) await teller.progress(run, { percent });

@@ -18,7 +18,7 @@ const NEVER_MS = 3_600_000;
 /** A database that counts what it is asked: each of our functions takes a pool once for a statement. */
 export function counting(db: Database): Database & { readonly statements: number; readonly reads: number } {
   let [others, reads] = [0, 0];
-  return {
+  const counted: Database & { readonly statements: number; readonly reads: number } = {
     get sql() {
       others += 1;
       return db.sql;
@@ -34,8 +34,14 @@ export function counting(db: Database): Database & { readonly statements: number
     get reads() {
       return reads;
     },
+    transaction: (work) => {
+      others += 1;
+      return db.transaction(work);
+    },
+    within: () => counted,
     close: () => db.close(),
   };
+  return counted;
 }
 
 export interface InstanceOptions {
@@ -52,11 +58,11 @@ export interface InstanceOptions {
 export async function startInstance(database: TestDatabase, options: InstanceOptions = {}) {
   const { url = database.url, listenUrl = database.url, checkEveryMs = NEVER_MS } = options;
   const db = counting(database.open({ url }));
-  const listener = database.open({ url: listenUrl, max: 1, applicationName: 'ringback-listen' });
+  const listener = database.listener({ url: listenUrl });
   const errors: unknown[] = [];
   const onError = (error: unknown) => void errors.push(error);
   const times = { announceEveryMs: NEVER_MS, believedMs: NEVER_MS, settleMs: NEVER_MS, ...options.times };
-  const changes = new JobChanges({ db, listener: listener.sql, instance: newId('wrk', Date.now()), onError, times });
+  const changes = new JobChanges({ db, listener, instance: newId('wrk', Date.now()), onError, times });
   const watching: boolean[] = [];
   const told: Pick<JobChanges, 'tell' | 'watching'> = {
     tell: (to) => changes.tell(to),

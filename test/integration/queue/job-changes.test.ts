@@ -12,18 +12,22 @@ const LISTENER = 'ringback-listen';
 /** Everything that is said on the channel, as a third party hears it. */
 async function overhear(): Promise<string[]> {
   const said: string[] = [];
-  const { sql } = database.open({ max: 1, applicationName: 'ringback-eavesdropper' });
-  await sql.listen('ringback_jobs', (payload) => void said.push(payload));
+  const listener = database.listener({ applicationName: 'ringback-eavesdropper' });
+  await listener.listen(
+    'ringback_jobs',
+    (payload) => void said.push(payload),
+    () => undefined,
+  );
   return said;
 }
 
 /** A process as the others see it. */
 async function startInstance(times: Partial<ChangeTimes> = {}, url = database.url) {
   const db = database.open({ max: 2 });
-  const listener = database.open({ url, max: 1, applicationName: LISTENER });
+  const listener = database.listener({ url });
   const errors: unknown[] = [];
   const instance = newId('wrk', Date.now());
-  const changes = new JobChanges({ db, listener: listener.sql, instance, onError: (e) => errors.push(e), times });
+  const changes = new JobChanges({ db, listener, instance, onError: (e) => errors.push(e), times });
   const heard: string[] = [];
   let missed = 0;
   changes.tell({ changed: (jobIds) => heard.push(...jobIds), missed: () => void missed++ });
@@ -208,7 +212,7 @@ test('a connection that breaks again and again, under both who share it, serves 
   const proxy = await startTcpProxy(database.url);
   const one = await startInstance({}, proxy.url);
   const other = await startInstance();
-  const signals = new Signals(database, one.listener.sql, one.instance, (error) => void one.errors.push(error));
+  const signals = new Signals(database, one.listener, one.instance, (error) => void one.errors.push(error));
   let woken = 0;
   signals.register('pool:x', { hasRoom: false, wake: () => void woken++ });
   await signals.listen();

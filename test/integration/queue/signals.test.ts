@@ -9,9 +9,9 @@ const database = useDatabase();
 /** A process as the others see it: its own connections, and sleepers for two queues that count how often they woke. */
 async function startInstance(hasRoom = false) {
   const pool = database.open({ max: 2 });
-  const listener = database.open({ max: 1, applicationName: 'ringback-listen' });
+  const listener = database.listener();
   const errors: unknown[] = [];
-  const signals = new Signals(pool, listener.sql, newId('wrk', Date.now()), (error) => void errors.push(error));
+  const signals = new Signals(pool, listener, newId('wrk', Date.now()), (error) => void errors.push(error));
   const woken = { run: 0, marker: 0 };
   const canceled: string[] = [];
   signals.onCancel((jobId) => void canceled.push(jobId));
@@ -58,7 +58,7 @@ describe('an announcement', () => {
   test('of a queue that no loop here serves reaches the process that does', async () => {
     const other = await startInstance();
     const { sql } = database.open({ max: 1 });
-    const signals = new Signals({ sql }, sql, newId('wrk', Date.now()), () => expect.fail('no error'));
+    const signals = new Signals({ sql }, database.listener(), newId('wrk', Date.now()), () => expect.fail('no error'));
     signals.announce('run');
     await eventually(() => expect(other.woken.run).toBe(1));
   });
@@ -133,7 +133,7 @@ test('after a lost connection every loop is woken, and hears again', async () =>
 
 test('a process that serves no queue hears of cancels all the same', async () => {
   const [one, other] = [await startInstance(), database.open({ max: 1 })];
-  const signals = new Signals(other, other.sql, newId('wrk', Date.now()), () => expect.fail('no error'));
+  const signals = new Signals(other, database.listener(), newId('wrk', Date.now()), () => expect.fail('no error'));
   const canceled = Promise.withResolvers<string>();
   signals.onCancel(canceled.resolve);
   await signals.listen();

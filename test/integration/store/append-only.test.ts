@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { settleDeliveries } from '#store/deliveries.ts';
 import { insertLogLines } from '#store/job-logs.ts';
-import { useDatabase } from '../../support/database.ts';
+import { helper, useDatabase } from '../../support/database.ts';
 import {
   claimRun,
   insertJob,
@@ -29,7 +29,7 @@ beforeAll(async () => {
 /** The table itself, the default partition, and the partition that holds the rows. */
 async function placesOf(table: string): Promise<string[]> {
   const rows = await database.sql<{ place: string }[]>`
-    SELECT DISTINCT 'ringback.' || relname AS place FROM ${database.sql(`ringback.${table}`)} AS r
+    SELECT DISTINCT 'ringback.' || relname AS place FROM ${helper(`ringback.${table}`)} AS r
     JOIN pg_class ON pg_class.oid = r.tableoid`;
   expect(rows.length).toBeGreaterThan(0);
   expect(rows.map(({ place }) => place)).not.toContain(`ringback.${table}_default`);
@@ -60,18 +60,18 @@ describe.each(TABLES)('%s', (table) => {
         });
       }
     }
-    const before = await database.sql`SELECT count(*) FROM ${database.sql(`ringback.${table}`)}`;
+    const before = await database.sql`SELECT count(*) FROM ${helper(`ringback.${table}`)}`;
     expect(before).not.toEqual([{ count: '0' }]);
   });
 
   test('refuses changes of rows that landed in the default partition', async () => {
     const time = table === 'events' || table === 'job_logs' ? 'created_at' : 'started_at';
     const name = `ringback.${table}`;
-    const [row] = await database.sql`SELECT * FROM ${database.sql(name)} LIMIT 1`;
+    const [row] = await database.sql`SELECT * FROM ${helper(name)} LIMIT 1`;
     const early = { ...row, [time]: new Date('2020-01-01T00:00:00Z') };
     const json = new Set(['error', 'request_headers', 'response_headers']);
     const columns = Object.keys(early).filter((column) => early[column as never] !== null && !json.has(column));
-    await database.sql`INSERT INTO ${database.sql(name)} ${database.sql(early as never, columns)}`;
+    await database.sql`INSERT INTO ${helper(name)} ${helper(early as never, columns) as never}`;
     for (const statement of [`UPDATE ${name}_default SET account_id = account_id`, `DELETE FROM ${name}_default`]) {
       await expect(database.sql.unsafe(statement)).rejects.toMatchObject({ code: '23001' });
     }

@@ -226,13 +226,13 @@ const SETTINGS: readonly Statement[] = [
 ];
 const STATEMENTS = [...READS, ...WRITES, ...SETTINGS];
 
-const openOne = () => openDatabase({ url: database.url, applicationName: 'ringback-test', max: 1, pinPlans: true });
+const openOne = () => openDatabase({ url: database.url, applicationName: 'ringback-test', max: 1, pooled: false });
 
 /** Undone, so that the next one meets what this one met. */
 async function undone(db: Database, work: (db: Database, tx: Transaction) => Promise<number>): Promise<number> {
   const enough = new Error('enough');
   let found = 0;
-  const begun = db.sql.begin(async (tx) => {
+  const begun = db.transaction(async (tx) => {
     found = await work({ ...db, sql: tx as never }, tx);
     throw enough;
   });

@@ -103,7 +103,7 @@ describe('dropping partitions', () => {
     const job = await insertJob(database.db, accountId, { createdAt: at, eventId: newId('evt', at.getTime()) });
     const held = Promise.withResolvers<void>();
     const reading = Promise.withResolvers<void>();
-    const reader = database.open({ max: 1 }).sql.begin(async (tx) => {
+    const reader = database.open({ max: 1 }).transaction(async (tx) => {
       await tx`SELECT FROM ringback.events WHERE id = ${job.eventId}`;
       reading.resolve();
       await held.promise;

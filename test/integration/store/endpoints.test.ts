@@ -1,4 +1,4 @@
-import type { Sql } from 'postgres';
+import type { Connection } from '#store/database.ts';
 import { describe, expect, test } from 'vitest';
 import { mintSecret } from '#domain/endpoint.ts';
 import { type AccountId, newId } from '#domain/ids.ts';
@@ -78,12 +78,12 @@ describe('ensuring an endpoint', () => {
     const [first, second] = [wanted(accountId, 'https://example.com/c'), wanted(accountId, 'https://example.com/c')];
     await ensureEndpoint(database.sql, first);
     // After its first statement, which finds the URL taken.
-    const meddled = async (...statement: Parameters<Sql>) => {
+    const meddled = async (...statement: Parameters<Connection>) => {
       const answer = await database.sql(...statement);
       await deleteEndpoint(database.sql, first, new Date());
       return answer;
     };
-    const made = await ensureEndpoint(meddled as unknown as Sql, second);
+    const made = await ensureEndpoint(meddled as unknown as Connection, second);
     expect(made).toEqual({ id: second.id, created: true });
   });
 

@@ -68,7 +68,7 @@ async function fill(owner: AccountId, events: number): Promise<void> {
         id text, type text, "jobId" text, sequence int, at timestamptz)`;
 }
 
-const openOne = () => openDatabase({ url: database.url, applicationName: 'ringback-test', max: 1, pinPlans: true });
+const openOne = () => openDatabase({ url: database.url, applicationName: 'ringback-test', max: 1, pooled: false });
 const within = (db: Database, tx: Transaction): Database => ({ ...db, sql: tx as never });
 
 async function costsIn(db: Database): Promise<Array<{ name: string; found: number; buffers: number }>> {

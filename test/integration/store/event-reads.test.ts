@@ -1,4 +1,4 @@
-import type { Sql } from 'postgres';
+import type { Connection } from '#store/database.ts';
 import { describe, expect, test } from 'vitest';
 import type { AccountId } from '#domain/ids.ts';
 import { listEvents } from '#store/event-reads.ts';
@@ -71,7 +71,7 @@ describe('the events of a job', () => {
     await withoutAutovacuum(database.db);
     const { accountId } = await makeAccount(database.db);
     const job = await retriedJob(accountId, 1);
-    const read = (tx: unknown) => listEvents({ ...db, sql: tx as Sql }, new Map([['x', page(job)]]), 100);
+    const read = (tx: unknown) => listEvents({ ...db, sql: tx as Connection }, new Map([['x', page(job)]]), 100);
     await buffersTouched(db, read);
     const before = await buffersTouched(db, read);
     const others = Array.from({ length: 3000 }, () => newJob(accountId));

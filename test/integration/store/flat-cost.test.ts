@@ -170,7 +170,7 @@ beforeAll(async () => {
   await withoutAutovacuum(database.db);
   ({ accountId } = await makeAccount(database.db));
   endpoint = await makeEndpoint(database.db, accountId);
-  planned = openDatabase({ url: database.url, applicationName: 'ringback-test', max: 1, pinPlans: true });
+  planned = openDatabase({ url: database.url, applicationName: 'ringback-test', max: 1, pooled: false });
   // A prepared statement gets its lasting plan with the sixth execution.
   for (let count = 0; count < 7; count++) await wholeLife(planned, 2);
   await growBacklog(database.db);
@@ -197,7 +197,7 @@ describe('in a session that planned every statement when the tables were empty, 
 describe('in a session that begins now, with plans for the first executions and then the lasting one:', () => {
   const costs: Cost[] = [];
   beforeAll(async () => {
-    const fresh = openDatabase({ url: database.url, applicationName: 'ringback-test', max: 1, pinPlans: true });
+    const fresh = openDatabase({ url: database.url, applicationName: 'ringback-test', max: 1, pooled: false });
     for (let count = 0; count < 8; count++) costs.push(await wholeLife(fresh, GROUP));
     await fresh.close();
   });

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { isUnavailable } from '#store/database.ts';
 import { FenceRefused, GroupCommit, type GroupCommitOptions, persist } from '#store/group-commit.ts';
 import { insertJobs, type StorableJob } from '#store/jobs.ts';
-import { useDatabase } from '../../support/database.ts';
+import { helper, useDatabase } from '../../support/database.ts';
 import { makeAccount, newJob } from '../../support/fixtures.ts';
 
 const database = useDatabase();
@@ -14,7 +14,7 @@ function inserting(changes: Partial<GroupCommitOptions<StorableJob>> = {}) {
   const group = new GroupCommit<StorableJob>({
     commit: async (jobs) => {
       groups.push([...jobs]);
-      await database.sql.begin((tx) => insertJobs(tx, jobs));
+      await database.db.transaction((tx) => insertJobs(tx, jobs));
     },
     maxMembers: 100,
     maxTransactions: 1,
@@ -44,7 +44,7 @@ async function settled(): Promise<void> {
 }
 
 const stored = async (jobs: readonly StorableJob[]) => {
-  const rows = await database.sql`SELECT id FROM ringback.jobs WHERE id IN ${database.sql(jobs.map(({ id }) => id))}`;
+  const rows = await database.sql`SELECT id FROM ringback.jobs WHERE id IN ${helper(jobs.map(({ id }) => id))}`;
   return new Set(rows.map(({ id }) => id as string));
 };
 
@@ -70,7 +70,7 @@ describe('one bad member', () => {
     const { group } = inserting({
       commit: async (jobs) => {
         if (jobs.some(({ type }) => type === 'stale')) throw new FenceRefused();
-        await database.sql.begin((tx) => insertJobs(tx, jobs));
+        await database.db.transaction((tx) => insertJobs(tx, jobs));
       },
     });
     const { accountId } = await makeAccount(database.db);
@@ -149,7 +149,7 @@ describe('members', () => {
       maxTransactions: 3,
       commit: async (jobs) => {
         most = Math.max(most, ++underWay);
-        await database.sql.begin((tx) => insertJobs(tx, jobs));
+        await database.db.transaction((tx) => insertJobs(tx, jobs));
         underWay -= 1;
       },
     });

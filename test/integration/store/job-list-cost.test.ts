@@ -55,7 +55,7 @@ async function byMetadata(db: Database, key: string, value: string): Promise<num
   return (await findJobsByMetadata(db, accountId, match, { limit: 50, most: LOOK }))?.length ?? -1;
 }
 
-const openOne = () => openDatabase({ url: database.url, applicationName: 'ringback-test', max: 1, pinPlans: true });
+const openOne = () => openDatabase({ url: database.url, applicationName: 'ringback-test', max: 1, pooled: false });
 
 const within = (db: Database, tx: Transaction): Database => ({ ...db, sql: tx as never });
 

@@ -107,7 +107,7 @@ test('lines that are being written are there before the next run can say anythin
   const { claimed, run } = await startRun();
   const written = Promise.withResolvers<void>();
   const gate = Promise.withResolvers<void>();
-  const writing = database.sql.begin(async (tx) => {
+  const writing = database.db.transaction(async (tx) => {
     await insertLogLines(tx, run, [line(1)]);
     written.resolve();
     await gate.promise;

@@ -3,7 +3,7 @@ import { newId, timeOf } from '#domain/ids.ts';
 import { listRuns } from '#store/job-reads.ts';
 import { endRuns } from '#store/end-runs.ts';
 import { createPartitions } from '#store/partitions.ts';
-import { useDatabase } from '../../support/database.ts';
+import { helper, useDatabase } from '../../support/database.ts';
 import { claimRun, insertJob, makeAccount, runEnd } from '../../support/fixtures.ts';
 
 const database = useDatabase();
@@ -17,7 +17,7 @@ const namesFor = (weeks: readonly string[]): string[] =>
   ['delivery_attempts', 'events', 'job_logs', 'job_runs'].flatMap((parent) => weeks.map((week) => `${parent}_${week}`));
 const partitionOf = async (table: string, id: string) => {
   const [row] = await database.sql`
-    SELECT relname::text AS place FROM ${database.sql(`ringback.${table}`)} AS r
+    SELECT relname::text AS place FROM ${helper(`ringback.${table}`)} AS r
     JOIN pg_class ON pg_class.oid = r.tableoid WHERE r.id = ${id}`;
   return row?.['place'] as string | undefined;
 };

@@ -62,7 +62,7 @@ test('the end of a run waits for the chunk that is being stored, so that none ca
   const { claimed, run } = await startRun();
   const stored = Promise.withResolvers<void>();
   const gate = Promise.withResolvers<void>();
-  const storing = database.sql.begin(async (tx) => {
+  const storing = database.db.transaction(async (tx) => {
     await insertChunk(tx, run, 0, Buffer.from('in time'));
     stored.resolve();
     await gate.promise;
@@ -90,7 +90,7 @@ test('storing a chunk does not wait for the disk, and what else the connection d
   const one = database.open({ max: 1 });
   const setting = async () => (await one.sql`SHOW synchronous_commit`)[0]!['synchronous_commit'] as string;
   const before = await setting();
-  await one.sql.begin(async (tx) => {
+  await one.transaction(async (tx) => {
     await insertChunk(tx, run, 0, Buffer.from('x'));
     expect((await tx`SHOW synchronous_commit`)[0]).toEqual({ synchronous_commit: 'off' });
   });

@@ -16,7 +16,7 @@ let accountId: AccountId;
 let planned: Database;
 let ids: JobId[];
 
-const openOne = () => openDatabase({ url: database.url, applicationName: 'ringback-test', max: 1, pinPlans: true });
+const openOne = () => openDatabase({ url: database.url, applicationName: 'ringback-test', max: 1, pooled: false });
 const within = (db: Database, tx: Transaction): Database => ({ ...db, sql: tx as never });
 
 /** What it costs to look at a group and to retire it, in buffers. */

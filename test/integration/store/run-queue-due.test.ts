@@ -62,7 +62,7 @@ describe('what is due', () => {
   test('is left out while somebody else has hold of it, and nobody waits for them', async () => {
     const held = await insert({ pool: 'held', runAt: at(-2) });
     await insert({ pool: 'free', runAt: at(-1) });
-    await database.sql.begin(async (tx) => {
+    await database.db.transaction(async (tx) => {
       await tx`SELECT FROM ringback.run_queue WHERE job_id = ${held.id} FOR UPDATE`;
       expect(await promote()).toEqual({ free: 1 });
     });

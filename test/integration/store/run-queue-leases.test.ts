@@ -125,7 +125,7 @@ describe('a run that is handed over to a back end', () => {
 
   test('keeps its time though the runner’s last renewal comes after that', async () => {
     const run = await jobIn(database, 'runner');
-    const { renewal: late } = await database.sql.begin(async (tx) => {
+    const { renewal: late } = await database.db.transaction(async (tx) => {
       await deferRun(tx, run);
       // It waits for the row, and looks at it anew once that is free.
       const waiting = renew([run], RUNNER);

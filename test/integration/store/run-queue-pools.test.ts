@@ -96,7 +96,7 @@ describe('a move to another pool', () => {
   test('leaves what a claim is taking just now, and does not wait for it', async () => {
     const held = await insert({ pool: 'old' });
     await insert({ pool: 'old' });
-    await database.sql.begin(async (tx) => {
+    await database.db.transaction(async (tx) => {
       await tx`SELECT FROM ringback.run_queue WHERE job_id = ${held.id} FOR UPDATE`;
       expect(await move()).toBe(1);
     });

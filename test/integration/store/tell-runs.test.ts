@@ -240,7 +240,7 @@ test('who tells of runs and who ends them do not wait for each other, in whichev
         SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
       expect(waiting).toHaveLength(count);
     });
-  const both = await database.sql.begin(async (tx) => {
+  const both = await database.db.transaction(async (tx) => {
     await tx`SELECT FROM ringback.jobs WHERE id = ${runs[1]!.job.id} FOR UPDATE`;
     const reporting = tell(...runs.map((run) => telling(run, 'job.progress')));
     await isWaiting(1);

@@ -39,7 +39,7 @@ let accountId: AccountId;
 let endpoint: MadeEndpoint;
 let planned: Database;
 
-const openOne = () => openDatabase({ url: database.url, applicationName: 'ringback-test', max: 1, pinPlans: true });
+const openOne = () => openDatabase({ url: database.url, applicationName: 'ringback-test', max: 1, pooled: false });
 
 function telling(job: ClaimedJob, type: RunTelling['event']['type']): RunTelling {
   const now = new Date();

@@ -120,7 +120,7 @@ describe('the upgrade leaves', () => {
     const job = await make({ status: 'succeeded', ended: ['failed', 'succeeded'], output: '{"rows":[1,null]}' });
     const nothing = await make({ status: 'succeeded', ended: ['succeeded'], output: 'null' });
     await upgrade();
-    const db = openDatabase({ url: database.url, applicationName: 'ringback-test', max: 1, pinPlans: true });
+    const db = openDatabase({ url: database.url, applicationName: 'ringback-test', max: 1, pooled: false });
     onTestFinished(() => db.close());
     expect(await findJob(db, job.accountId, job.id)).toMatchObject({
       status: 'succeeded',

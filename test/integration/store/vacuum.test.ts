@@ -15,7 +15,7 @@ test('a queue through which much has gone is found, and once vacuumed claims cos
   await withoutAutovacuum(database.db);
   const { accountId } = await makeAccount(database.db);
   // The session's counters are told with the end of each statement that asks for it.
-  const one = openDatabase({ url: database.url, applicationName: 'ringback-test', max: 1, pinPlans: true });
+  const one = openDatabase({ url: database.url, applicationName: 'ringback-test', max: 1, pooled: false });
   const pool = 'test:vacuum';
   const claim = (limit: number) => claimRuns(one, runClaim({ pool, limit }));
   const lives = async (count: number) => {
