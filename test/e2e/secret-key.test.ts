@@ -96,7 +96,7 @@ describe('a service whose keys lack one that the database needs', { timeout: 120
 
     const guide = readFileSync(new URL('../../docs/guides/secret-key.md', import.meta.url), 'utf8');
     const statements = /```sql\n(.*?)```/s.exec(guide)![1]!.replaceAll('9e107d9d3721', idOf(lost));
-    const db = openDatabase({ url, applicationName: 'ringback-test', max: 1, pinPlans: false });
+    const db = openDatabase({ url, applicationName: 'ringback-test', max: 1, pooled: false });
     onTestFinished(() => db.close());
     await db.sql.unsafe(statements);
 

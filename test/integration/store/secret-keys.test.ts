@@ -64,7 +64,7 @@ test('each key is named once for each kind of what it opens, and none that nothi
 
 test('asking costs the same with thousands of endpoints', async () => {
   const { accountId } = await sealedWith('a', 'a');
-  const planned = openDatabase({ url: database.url, applicationName: 'ringback-test', max: 1, pinPlans: true });
+  const planned = openDatabase({ url: database.url, applicationName: 'ringback-test', max: 1, pooled: false });
   const cost = () => buffersTouchedBy(planned, () => findKeysInUse(planned));
   try {
     await withoutAutovacuum(database.db);
