@@ -348,7 +348,7 @@ test.each([
   ['by the receiver', 'status_500'],
   ['by a fault of ours', 'source_address_unusable'],
 ])('what is exhausted %s is told to those who want to know', async (_how, code) => {
-  const { receiver, account, endpoint, due } = await setUp();
+  const { receiver, account, due } = await setUp();
   const listener = await startReceiver();
   const operations = await makeEndpoint(database.db, account.accountId, listener.url);
   accepted(await registration().change(account.accountId, operations.id, { eventTypes: ['delivery.exhausted'] }));
