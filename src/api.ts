@@ -23,7 +23,7 @@ import { RunReports } from '#jobs/remote/run-reports.ts';
 import { Schedules } from '#jobs/schedule/schedules.ts';
 import { Submitter } from '#jobs/submit/submit.ts';
 import type { Signals } from '#queue/signals.ts';
-import { type Database, isUnavailable } from '#store/database.ts';
+import { type Database, isOutcomeUnknown, isUnavailable } from '#store/database.ts';
 import { VERSION } from './version.ts';
 import type { Parts, ServiceDeps, Shared } from './parts.ts';
 
@@ -75,7 +75,7 @@ export function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts:
     log,
     version: VERSION,
     isReady: () => answers(db),
-    isUnavailable,
+    judge: { isUnavailable, isOutcomeUnknown },
   });
 }
 

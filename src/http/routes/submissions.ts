@@ -8,12 +8,13 @@ import type { JobWatch } from '#jobs/wait/job-watch.ts';
 import type { PollEstimate } from '#jobs/wait/poll-estimate.ts';
 import type { Submission } from '#jobs/submit/submission.ts';
 import type { Accepted, Submitter } from '#jobs/submit/submit.ts';
+import type { Logger } from '#log.ts';
 import type { Env } from '../env.ts';
 import { fingerprintOf, parseIdempotencyKey } from '../idempotency-key.ts';
 import type { RenderJob } from '../job-representation.ts';
 import { jsonBody } from '../middleware/json-body.ts';
 import { preferredWait } from '../prefer.ts';
-import { problem, problemBody } from '../problem.ts';
+import { type ErrorJudge, logFault, problem, problemBody, refusalOf } from '../problem.ts';
 import { headerParameter, json, preferParameter, problems } from '../schemas/common.ts';
 import { tellLimits } from '../rate-limit.ts';
 import { batchItemSchema, batchResultSchema, batchSchema, jobSchema, submissionSchema } from '../schemas/job.ts';
@@ -26,6 +27,8 @@ export interface SubmissionRoutesDeps {
   readonly watch: JobWatch;
   readonly polls: Pick<PollEstimate, 'after'>;
   readonly renderJob: RenderJob;
+  readonly judge: ErrorJudge;
+  readonly log: Logger;
 }
 
 /** A batch may be this many times as large as one submission. */
@@ -50,6 +53,8 @@ export function submissionRoutes({
   watch,
   polls,
   renderJob,
+  judge,
+  log,
 }: SubmissionRoutesDeps) {
   const submit = createRoute({
     method: 'post',
@@ -76,7 +81,11 @@ export function submissionRoutes({
     method: 'post',
     path: '/v1/jobs/batch',
     summary: 'Submit up to 1,000 jobs',
-    description: 'Each stands for itself: some may be accepted and others refused. In the order of the request.',
+    description:
+      'Each stands for itself: some may be accepted and others refused. In the order of the request. The response is 207 also ' +
+      'when every item was refused, or the database could be reached for some of them only: `database_unavailable` was not ' +
+      'stored, `outcome_unknown` may have been. Give each item an `idempotency_key`: then the whole batch can be sent again, ' +
+      'also when no response came, and nothing is made twice.',
     middleware: [jsonBody(maxBodyBytes * BATCH_FACTOR)] as const,
     request: { body: { required: true, content: { 'application/json': { schema: batchSchema } } } },
     responses: { 207: json(batchResultSchema, 'What became of each.'), ...problems(400, 413, 415, 422, 429) },
@@ -111,7 +120,14 @@ export function submissionRoutes({
     .openapi(submitBatch, async (c) => {
       const { accountId } = c.get('apiKey');
       const { items } = c.req.valid('json');
-      const results = await Promise.all(items.map((item) => submitItem(submitter, accountId, item)));
+      const failures: unknown[] = [];
+      const judged = (error: unknown): Refusal => {
+        failures.push(error);
+        return refusalOf(error, judge, false);
+      };
+      // One that fails must not take along what is known of the others.
+      const results = await Promise.all(items.map((item) => submitItem(submitter, accountId, item).catch(judged)));
+      if (failures.length > 0) logFault(log, c, refusalOf(failures[0], judge, false), failures[0]);
       tellLimits(c, admission.rateLimit(accountId));
       return c.body(`{"items":[${results.map(renderItem).join(',')}]}`, 207, {
         'content-type': 'application/json',

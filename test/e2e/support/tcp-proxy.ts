@@ -12,7 +12,9 @@ export interface TcpProxy {
   restore(): Promise<void>;
   /** Passes nothing on and closes nothing, as a network that drops packets does. */
   stall(): void;
-  /** Ends what `stall` began. */
+  /** Passes on what the service says, and holds back what the database answers. */
+  muteDatabase(): void;
+  /** Ends what `stall` or `muteDatabase` began. */
   flow(): void;
   /** Resets connections from now on opened at their first statement, and those that are open now. Ends with `restore`. */
   breakAtFirstStatement(): void;
@@ -28,11 +30,12 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
   const target = new URL(databaseUrl);
   const sockets = new Set<Socket>();
   let stalled = false;
+  let muted = false;
   let held: Array<() => void> = [];
   let breaks = false;
   let broken = 0;
   const greeted = new WeakSet<Socket>();
-  const pass = (from: Socket, to: Socket) => {
+  const pass = (from: Socket, to: Socket, isAnswer: boolean) => {
     sockets.add(from);
     from.on('close', () => {
       sockets.delete(from);
@@ -46,14 +49,14 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
         return;
       }
       if (chunk.includes(READY_FOR_QUERY)) greeted.add(to);
-      if (stalled) held.push(() => to.write(chunk));
+      if (stalled || (muted && isAnswer)) held.push(() => to.write(chunk));
       else to.write(chunk);
     });
   };
   const server = createServer((client) => {
     const upstream = connect(Number(target.port), target.hostname);
-    pass(client, upstream);
-    pass(upstream, client);
+    pass(client, upstream, false);
+    pass(upstream, client, true);
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -74,13 +77,17 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
     cut,
     restore: async () => {
       breaks = false;
+      muted = false;
+      held = [];
       if (server.listening) return;
       server.listen(port, '127.0.0.1');
       await once(server, 'listening');
     },
     stall: () => void (stalled = true),
+    muteDatabase: () => void (muted = true),
     flow: () => {
       stalled = false;
+      muted = false;
       for (const send of held) send();
       held = [];
     },
