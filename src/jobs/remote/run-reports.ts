@@ -5,7 +5,6 @@ import { appendLog, findHeldJob, type HeldJob } from '#store/held-runs.ts';
 import { RETRY_WITHIN_MS, retryContended } from '#store/group-commit.ts';
 import { deleteChunks } from '#store/result-chunks.ts';
 import { type JobRef, renewLeases, type RunRef } from '#store/run-queue.ts';
-import { isContended } from '#store/transient.ts';
 import type { Endings } from '../run/endings.ts';
 import { checkValue, type HandlerFailure } from '../run/handler.ts';
 import type { JobTypes } from '../type/job-types.ts';
@@ -169,8 +168,8 @@ export class RunReports {
     const type = types.get(held.type);
     // The work was done, though it could not be told when it was handed out.
     if (outcome.kind !== 'released') await this.#deps.teller.started(held, AbortSignal.abort());
-    const patience = { isPassing: isContended, signal: AbortSignal.timeout(RETRY_WITHIN_MS) };
-    const end = await recordEnd(() => Promise.resolve(held), outcome, this.#deps, patience);
+    const signal = AbortSignal.timeout(RETRY_WITHIN_MS);
+    const end = await recordEnd(() => Promise.resolve(held), outcome, this.#deps, { signal });
     if (end === undefined) return lookUpEnded(db, run, same);
     // Pieces of an upload that broke off with the process that took it, or of a result that could not be stored.
     const hasResult = outcome.kind === 'succeeded' && outcome.result !== null && end.runStatus === 'succeeded';

@@ -15,8 +15,6 @@ export interface RecordEndDeps extends EndRunDeps {
 
 export interface RecordEndOptions {
   readonly progress?: JobProgress | null;
-  /** What is tried again; what else is transient is thrown. */
-  readonly isPassing?: (error: unknown) => boolean;
   /** Aborts when it is to be given up. */
   readonly signal: AbortSignal;
 }
@@ -51,7 +49,7 @@ async function recordOnce(
   read: () => Promise<JobRecord>,
   outcome: RunOutcome,
   deps: RecordEndDeps,
-  { progress = null, isPassing = isTransient, signal }: RecordEndOptions,
+  { progress = null, signal }: RecordEndOptions,
 ): Promise<RecordedEnd | undefined> {
   let tries = 0;
   const write = async (isContended: boolean) => {
@@ -60,7 +58,7 @@ async function recordOnce(
     const end = await endRun(job, outcome, deps, progress, isContended);
     return end ?? (tries > 1 ? findWritten(job, outcome, deps) : undefined);
   };
-  return persist(write, isPassing, signal);
+  return persist(write, isTransient, signal);
 }
 
 /** Refused after an error, it may have been written by the try that failed: the connection was lost after the commit. */

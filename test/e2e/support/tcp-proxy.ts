@@ -12,6 +12,8 @@ export interface TcpProxy {
   restore(): Promise<void>;
   /** Passes nothing on and closes nothing, as a network that drops packets does. */
   stall(): void;
+  /** The database receives, and is not heard: what it answers is thrown away. Ends with `restore`. */
+  mute(): void;
   /** Ends what `stall` began. */
   flow(): void;
   /** Resets connections from now on opened at their first statement, and those that are open now. Ends with `restore`. */
@@ -30,6 +32,8 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
   let stalled = false;
   let held: Array<() => void> = [];
   let breaks = false;
+  let isMute = false;
+  const upstreams = new WeakSet<Socket>();
   let broken = 0;
   const greeted = new WeakSet<Socket>();
   const pass = (from: Socket, to: Socket) => {
@@ -46,12 +50,14 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
         return;
       }
       if (chunk.includes(READY_FOR_QUERY)) greeted.add(to);
+      if (isMute && upstreams.has(from)) return;
       if (stalled) held.push(() => to.write(chunk));
       else to.write(chunk);
     });
   };
   const server = createServer((client) => {
     const upstream = connect(Number(target.port), target.hostname);
+    upstreams.add(upstream);
     pass(client, upstream);
     pass(upstream, client);
   });
@@ -74,10 +80,12 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
     cut,
     restore: async () => {
       breaks = false;
+      isMute = false;
       if (server.listening) return;
       server.listen(port, '127.0.0.1');
       await once(server, 'listening');
     },
+    mute: () => void (isMute = true),
     stall: () => void (stalled = true),
     flow: () => {
       stalled = false;
