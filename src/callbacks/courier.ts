@@ -17,6 +17,7 @@ import { type Destination, openDestination } from './destination.ts';
 import { Places } from './places.ts';
 import { recordAttempt } from './record-attempt.ts';
 import { type Made, settle } from './settle.ts';
+import { splitReadable, UnreadableEndpoints } from './unreadable.ts';
 
 export interface CourierDeps {
   readonly db: Database;
@@ -56,9 +57,11 @@ export class Courier {
   #nextLane = FIRST_LANE;
   readonly #places = new Places();
   readonly #persist = (made: Made) => this.#settlements.persist(made, this.#shutdown.signal);
+  readonly #unreadable: UnreadableEndpoints;
 
   constructor(deps: CourierDeps) {
     this.#deps = deps;
+    this.#unreadable = new UnreadableEndpoints(deps);
     const onError = (error: unknown) => deps.log.error({ err: error }, 'courier');
     this.#leases = new Leases<AttemptRef>((held) => this.#renew(held), onError);
     this.#settlements = new GroupCommit<Made>({
@@ -100,12 +103,13 @@ export class Courier {
     const claim = { limit, workerId, leaseMs: LEASE_MS, afterLane: this.#nextLane, now: clock.now(), endpointLimit };
     this.#places.claimBegins();
     const answer = await claimDeliveries(db.sql, claim);
-    const { deliveries, destinations, closed, nextLane } = answer;
-    this.#nextLane = nextLane;
-    const more = this.#places.claimed(answer, limit) || answer.more;
-    void this.#close(closed);
-    const opened = new Map(destinations.map((sealed) => [sealed.endpointId, openDestination(sealed, keys)]));
-    const claimed = deliveries.map((delivery) => ({ delivery, destination: opened.get(delivery.endpointId)! }));
+    this.#nextLane = answer.nextLane;
+    void this.#close(answer.closed);
+    const opened = new Map(answer.destinations.map((sealed) => [sealed.endpointId, openDestination(sealed, keys)]));
+    const { usable, unreadable } = splitReadable(answer, opened);
+    await this.#unreadable.giveBack(unreadable);
+    const more = this.#places.claimed(usable, limit) || answer.more;
+    const claimed = usable.deliveries.map((delivery) => ({ delivery, destination: opened.get(delivery.endpointId)! }));
     return { claimed, more };
   }
 

@@ -53,6 +53,32 @@ async function renewThose(
   return new Set(renewed.map(({ attemptId }) => attemptId));
 }
 
+/**
+ * Gives attempts back that were claimed and not made: their deliveries are as they were before the claim, and no attempt is on
+ * record. Their endpoints are passed over for `pauseMs`, or the next claim would take the same again. The queue's rows are
+ * locked before those of the endpoints, here as everywhere.
+ */
+export async function giveBackAttempts(
+  sql: Connection,
+  attempts: readonly AttemptRef[],
+  pauseMs: number,
+): Promise<void> {
+  await sql`
+    WITH given_back AS (
+      UPDATE ringback.delivery_queue AS item SET
+        state = 'ready', attempt_id = NULL, worker_id = NULL, leased_at = NULL, lease_expires_at = NULL
+      FROM json_to_recordset(${JSON.stringify(attempts)}::text::json) AS attempt (
+        "accountId" text, "deliveryId" text, "attemptId" text)
+      WHERE item.account_id = attempt."accountId" AND item.delivery_id = attempt."deliveryId"
+        AND item.attempt_id = attempt."attemptId"
+        AND attempt."deliveryId" LIKE 'dlv\\_%' -- FEW_ROWS: see database.ts
+      RETURNING item.account_id, item.endpoint_id
+    )
+    UPDATE ringback.endpoint_lanes AS lane SET blocked_until = now() + ${pauseMs} * interval '1 ms'
+    FROM (SELECT DISTINCT account_id, endpoint_id FROM given_back) AS endpoint
+    WHERE lane.account_id = endpoint.account_id AND lane.endpoint_id = endpoint.endpoint_id`;
+}
+
 /** Makes ready what is due; answers how many. Served by `delivery_queue_delayed`; any number may call it. */
 export async function promoteDueDeliveries({ sql }: Database, limit: number): Promise<number> {
   const promoted = await sql`
