@@ -23,7 +23,8 @@ import { RunReports } from '#jobs/remote/run-reports.ts';
 import { Schedules } from '#jobs/schedule/schedules.ts';
 import { Submitter } from '#jobs/submit/submit.ts';
 import type { Signals } from '#queue/signals.ts';
-import { type Database, isOutcomeUnknown, isUnavailable } from '#store/database.ts';
+import { type Database, isOutcomeUnknown } from '#store/database.ts';
+import { isTransient } from '#store/transient.ts';
 import { VERSION } from './version.ts';
 import type { Parts, ServiceDeps, Shared } from './parts.ts';
 
@@ -46,7 +47,7 @@ export function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts:
   const admission = new Admission({ db, defaults: { perSecond, maxPending }, depth, onError });
   const polls = new PollEstimate({ db, types: shared.types, onError });
   const jobs = new JobQueries(db, polls);
-  const probing = { ...parts, keys, timeoutMs: config.callbackTimeoutMs };
+  const probing = { ...parts, log, keys, timeoutMs: config.callbackTimeoutMs };
   return createApp({
     ...shared,
     submitter: new Submitter({ ...parts, ...shared, keys, targets, admission }),
@@ -75,7 +76,7 @@ export function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts:
     log,
     version: VERSION,
     isReady: () => answers(db),
-    judge: { isUnavailable, isOutcomeUnknown },
+    judge: { isUnavailable: isTransient, isOutcomeUnknown },
   });
 }
 

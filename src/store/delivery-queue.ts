@@ -10,19 +10,45 @@ export interface AttemptRef {
   readonly attemptId: AttemptId;
 }
 
-/** Renews the leases of attempts; answers those that were still theirs. By the database's clock: the workers' may differ. */
+/**
+ * Renews the leases of attempts; answers those that were still theirs. By the database's clock: the workers' may differ. First those
+ * that nobody has locked, so that somebody who holds one row cannot keep the leases of all others from being renewed.
+ */
 export async function renewAttempts(
   sql: Connection,
   attempts: readonly AttemptRef[],
   leaseMs: number,
 ): Promise<ReadonlySet<AttemptId>> {
+  const free = await renewThose(sql, attempts, leaseMs, sql`FOR NO KEY UPDATE SKIP LOCKED`);
+  if (free.size === attempts.length) return free;
+  const rest = attempts.filter(({ attemptId }) => !free.has(attemptId));
+  return new Set([...free, ...(await renewThose(sql, rest, leaseMs, sql`FOR NO KEY UPDATE`))]);
+}
+
+type Fragment = ReturnType<Connection>;
+
+async function renewThose(
+  sql: Connection,
+  attempts: readonly AttemptRef[],
+  leaseMs: number,
+  locking: Fragment,
+): Promise<ReadonlySet<AttemptId>> {
   const renewed = await sql<{ attemptId: AttemptId }[]>`
+    WITH held AS MATERIALIZED (
+      SELECT item.account_id, item.delivery_id, item.attempt_id
+      FROM json_to_recordset(${JSON.stringify(attempts)}::text::json) AS attempt (
+        "accountId" text, "deliveryId" text, "attemptId" text)
+      CROSS JOIN LATERAL (
+        SELECT account_id, delivery_id, attempt_id FROM ringback.delivery_queue AS item
+        WHERE item.account_id = attempt."accountId" AND item.delivery_id = attempt."deliveryId"
+          AND item.attempt_id = attempt."attemptId"
+        ${locking}) AS item
+      WHERE attempt."deliveryId" LIKE 'dlv\\_%' -- FEW_ROWS: see database.ts
+    )
     UPDATE ringback.delivery_queue AS item SET lease_expires_at = now() + ${leaseMs} * interval '1 ms'
-    FROM json_to_recordset(${JSON.stringify(attempts)}::text::json) AS attempt (
-      "accountId" text, "deliveryId" text, "attemptId" text)
-    WHERE item.account_id = attempt."accountId" AND item.delivery_id = attempt."deliveryId"
-      AND item.attempt_id = attempt."attemptId"
-      AND attempt."deliveryId" LIKE 'dlv\\_%' -- FEW_ROWS: see database.ts
+    FROM held
+    WHERE item.account_id = held.account_id AND item.delivery_id = held.delivery_id AND item.attempt_id = held.attempt_id
+      AND held.delivery_id LIKE 'dlv\\_%'
     RETURNING item.attempt_id AS "attemptId"`;
   return new Set(renewed.map(({ attemptId }) => attemptId));
 }
@@ -161,7 +187,10 @@ export interface LapsedAttempt extends AttemptRef {
   readonly startedAt: Date;
 }
 
-/** Attempts whose lease has run out: their courier died, or cannot reach the database. */
+/**
+ * Attempts whose lease has run out: their courier died, or cannot reach the database. Not those that are locked: whoever kept their
+ * courier from recording them, or from renewing their lease, is at it still.
+ */
 export async function findLapsedAttempts({ sql }: Database, limit: number): Promise<LapsedAttempt[]> {
   return sql<LapsedAttempt[]>`
     SELECT item.account_id AS "accountId", item.delivery_id AS "deliveryId", item.attempt_id AS "attemptId",
@@ -172,5 +201,6 @@ export async function findLapsedAttempts({ sql }: Database, limit: number): Prom
     JOIN ringback.deliveries AS delivery ON delivery.account_id = item.account_id AND delivery.id = item.delivery_id
     JOIN ringback.endpoints AS endpoint ON endpoint.account_id = item.account_id AND endpoint.id = item.endpoint_id
     WHERE item.state = 'leased' AND item.lease_expires_at < now()
-    LIMIT ${limit}`;
+    LIMIT ${limit}
+    FOR NO KEY UPDATE OF item SKIP LOCKED`;
 }

@@ -67,7 +67,7 @@ describe('a submission whose commit is not confirmed', { timeout: 60_000 }, () =
     const answer = await holdingUp(async () => {
       const asked = ask('POST', '/v1/jobs', submission, headers);
       await untilHeldUp();
-      proxy.muteDatabase();
+      proxy.mute();
       return { asked };
     });
     await eventually(async () => expect(await stored()).toHaveLength(1));

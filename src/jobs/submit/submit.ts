@@ -3,9 +3,10 @@ import { type AccountId, type JobId, newId } from '#domain/ids.ts';
 import { databaseUnavailable, outcomeUnknown } from '#domain/outage.ts';
 import type { Result } from '#domain/problem.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
-import { type Database, isOutcomeUnknown, isUnavailable, transaction } from '#store/database.ts';
+import { type Database, isOutcomeUnknown, transaction } from '#store/database.ts';
 import { ensureEndpoint } from '#store/endpoints.ts';
 import { GroupCommit, MEASURED_GROUPS } from '#store/group-commit.ts';
+import { isTransient } from '#store/transient.ts';
 import { insertJobs, type NewJob, type StorableJob } from '#store/jobs.ts';
 import type { Admission } from './admission.ts';
 import type { CallbackTarget, CallbackTargets } from './callback-targets.ts';
@@ -81,7 +82,7 @@ export class Submitter {
       return await (request === undefined ? store() : this.#idempotency.once(accountId, request, store));
     } catch (error) {
       // Where something may have been stored, `#submitOnce` has said so.
-      if (isUnavailable(error)) return databaseUnavailable();
+      if (isTransient(error)) return databaseUnavailable();
       throw error;
     }
   }

@@ -12,9 +12,9 @@ export interface TcpProxy {
   restore(): Promise<void>;
   /** Passes nothing on and closes nothing, as a network that drops packets does. */
   stall(): void;
-  /** Passes on what the service says, and holds back what the database answers. */
-  muteDatabase(): void;
-  /** Ends what `stall` or `muteDatabase` began. */
+  /** The database receives, and is not heard: what it answers is thrown away. Ends with `restore`. */
+  mute(): void;
+  /** Ends what `stall` began. */
   flow(): void;
   /** Resets connections from now on opened at their first statement, and those that are open now. Ends with `restore`. */
   breakAtFirstStatement(): void;
@@ -30,12 +30,13 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
   const target = new URL(databaseUrl);
   const sockets = new Set<Socket>();
   let stalled = false;
-  let muted = false;
   let held: Array<() => void> = [];
   let breaks = false;
+  let isMute = false;
+  const upstreams = new WeakSet<Socket>();
   let broken = 0;
   const greeted = new WeakSet<Socket>();
-  const pass = (from: Socket, to: Socket, isAnswer: boolean) => {
+  const pass = (from: Socket, to: Socket) => {
     sockets.add(from);
     from.on('close', () => {
       sockets.delete(from);
@@ -49,14 +50,16 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
         return;
       }
       if (chunk.includes(READY_FOR_QUERY)) greeted.add(to);
-      if (stalled || (muted && isAnswer)) held.push(() => to.write(chunk));
+      if (isMute && upstreams.has(from)) return;
+      if (stalled) held.push(() => to.write(chunk));
       else to.write(chunk);
     });
   };
   const server = createServer((client) => {
     const upstream = connect(Number(target.port), target.hostname);
-    pass(client, upstream, false);
-    pass(upstream, client, true);
+    upstreams.add(upstream);
+    pass(client, upstream);
+    pass(upstream, client);
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -77,17 +80,15 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
     cut,
     restore: async () => {
       breaks = false;
-      muted = false;
-      held = [];
+      isMute = false;
       if (server.listening) return;
       server.listen(port, '127.0.0.1');
       await once(server, 'listening');
     },
+    mute: () => void (isMute = true),
     stall: () => void (stalled = true),
-    muteDatabase: () => void (muted = true),
     flow: () => {
       stalled = false;
-      muted = false;
       for (const send of held) send();
       held = [];
     },
