@@ -1,5 +1,5 @@
 import { setTimeout as setTimeoutPromise } from 'node:timers/promises';
-import { isUnavailable } from './database.ts';
+import { isTransient } from './database.ts';
 
 /**
  * Group commit: what is in flight together shares one transaction. Sending each member through its own costs a commit
@@ -26,7 +26,7 @@ export const MEASURED_GROUPS = {
   maxMembers: 200,
   maxTransactions: 1,
   lingerMs: 1,
-  failsAll: isUnavailable,
+  failsAll: isTransient,
 } as const satisfies Partial<GroupCommitOptions<never>>;
 
 /** Thrown by `commit` to roll back because a member's fence refused it: somebody else took over what it holds. */
