@@ -35,7 +35,7 @@ describe.skipIf(binary === undefined)('behind PgBouncer in transaction mode', { 
     );
     const statuses = new Set((await Promise.all(posted)).map(({ status }) => status));
     expect(
-      [...statuses].every((status) => [202, 422].includes(status)),
+      [...statuses].every((status) => [202, 409, 422].includes(status)),
       [...statuses].join(),
     ).toBe(true);
     await eventually(async () => {
