@@ -2,6 +2,9 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import packageJson from '../package.json' with { type: 'json' };
 
+/** Services that share a database must agree on it. */
+const SECRET_KEY = randomBytes(32).toString('base64');
+
 /** The service as `npm start` runs it, in a process of its own, for benchmarks: every role, loopback only. */
 export interface BenchService {
   readonly process: ChildProcess;
@@ -20,7 +23,7 @@ export async function startService(databaseUrl: string, env: NodeJS.ProcessEnv =
       PORT: '0',
       HOST: '127.0.0.1',
       DATABASE_URL: databaseUrl,
-      RINGBACK_SECRET_KEY: randomBytes(32).toString('base64'),
+      RINGBACK_SECRET_KEY: SECRET_KEY,
       RINGBACK_BOOTSTRAP_KEY: key,
       RINGBACK_DIAGNOSTICS: '1',
       RINGBACK_EGRESS_ALLOW: '127.0.0.0/8',

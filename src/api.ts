@@ -23,7 +23,7 @@ import { RunReports } from '#jobs/remote/run-reports.ts';
 import { Schedules } from '#jobs/schedule/schedules.ts';
 import { Submitter } from '#jobs/submit/submit.ts';
 import type { Signals } from '#queue/signals.ts';
-import { isTransient } from '#store/database.ts';
+import { isTransient } from '#store/transient.ts';
 import { VERSION } from './version.ts';
 import type { Parts, ServiceDeps, Shared } from './parts.ts';
 
@@ -47,7 +47,7 @@ export function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts:
   const polls = new PollEstimate({ db, types: shared.types, onError });
   const jobs = new JobQueries(db, polls);
   const submitter = new Submitter({ ...parts, ...shared, keys, targets, admission });
-  const probing = { ...parts, keys, timeoutMs: config.callbackTimeoutMs };
+  const probing = { ...parts, log, keys, timeoutMs: config.callbackTimeoutMs };
   return createApp({
     ...shared,
     submitter,

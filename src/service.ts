@@ -4,12 +4,13 @@ import { type HttpServer, listen } from '#http/server.ts';
 import { RunTeller } from '#jobs/run/run-teller.ts';
 import { loadJobTypes } from '#jobs/type/load-config.ts';
 import type { Logger } from './log.ts';
-import { isForbidden, isPooler, isUnavailable } from '#store/database.ts';
+import { type Database, isForbidden, isPooler, isUnavailable } from '#store/database.ts';
 import { migrate } from '#store/migrate.ts';
 import { createApi, createRemoteWorkers } from './api.ts';
 import { openParts, type ServiceDeps } from './parts.ts';
 import { recoveryJob } from './recovery-job.ts';
 import { createRoles } from './roles.ts';
+import { explainMissingKeys } from './secret-keys.ts';
 
 /** The service cannot start, for a reason that its operator can mend. */
 export class StartError extends Error {
@@ -45,6 +46,7 @@ async function startRoles(deps: ServiceDeps, server: HttpServer | undefined): Pr
   const types = await loadJobTypes(config.configFile, { diagnostics, maxInputBytes, own });
   await migrateWhenReady(database.direct, log);
   const parts = await openParts(deps);
+  await refuseMissingKeys(deps, parts.db);
   if (deps.bootstrapKey !== undefined) await ensureBootstrapKey(parts.db, deps.bootstrapKey, new Date());
 
   const publicUrl = config.publicUrl ?? server?.url ?? `http://localhost:${config.port}`;
@@ -75,6 +77,14 @@ async function startRoles(deps: ServiceDeps, server: HttpServer | undefined): Pr
     await parts.close();
   }
   return { url: server?.url, stop };
+}
+
+/** Runners and keepers neither seal nor open anything. */
+async function refuseMissingKeys({ config, secretKeys }: ServiceDeps, db: Database): Promise<void> {
+  if (!config.roles.has('api') && !config.roles.has('courier')) return;
+  const where = config.secretKeys === undefined ? `${config.dataDir}/secret-key` : 'RINGBACK_SECRET_KEY';
+  const missing = await explainMissingKeys(db, secretKeys, where);
+  if (missing !== undefined) throw new StartError(missing);
 }
 
 /** A port that is taken, or may not be used, is for the operator to mend. */

@@ -6,16 +6,18 @@ import type { Logger } from '#log.ts';
 import { ClaimLoop } from '#queue/claim-loop.ts';
 import { LEASE_MS, Leases } from '#queue/leases.ts';
 import { type ClaimedDelivery, claimDeliveries, FIRST_LANE } from '#store/claim-deliveries.ts';
-import { type Database, isUnavailable } from '#store/database.ts';
+import type { Database } from '#store/database.ts';
 import type { Settlement } from '#store/deliveries.ts';
 import { type AttemptRef, renewAttempts } from '#store/delivery-queue.ts';
 import { closeLane } from '#store/endpoint-events.ts';
 import type { EndpointRef } from '#store/endpoint-health.ts';
-import { GroupCommit, MEASURED_GROUPS, persist } from '#store/group-commit.ts';
+import { GroupCommit, MEASURED_GROUPS } from '#store/group-commit.ts';
 import { attempt } from './attempt.ts';
 import { type Destination, openDestination } from './destination.ts';
 import { Places } from './places.ts';
+import { recordAttempt } from './record-attempt.ts';
 import { type Made, settle } from './settle.ts';
+import { splitReadable, UnreadableEndpoints } from './unreadable.ts';
 
 export interface CourierDeps {
   readonly db: Database;
@@ -54,9 +56,12 @@ export class Courier {
   readonly #shutdown = new AbortController();
   #nextLane = FIRST_LANE;
   readonly #places = new Places();
+  readonly #persist = (made: Made) => this.#settlements.persist(made, this.#shutdown.signal);
+  readonly #unreadable: UnreadableEndpoints;
 
   constructor(deps: CourierDeps) {
     this.#deps = deps;
+    this.#unreadable = new UnreadableEndpoints(deps);
     const onError = (error: unknown) => deps.log.error({ err: error }, 'courier');
     this.#leases = new Leases<AttemptRef>((held) => this.#renew(held), onError);
     this.#settlements = new GroupCommit<Made>({
@@ -98,12 +103,13 @@ export class Courier {
     const claim = { limit, workerId, leaseMs: LEASE_MS, afterLane: this.#nextLane, now: clock.now(), endpointLimit };
     this.#places.claimBegins();
     const answer = await claimDeliveries(db.sql, claim);
-    const { deliveries, destinations, closed, nextLane } = answer;
-    this.#nextLane = nextLane;
-    const more = this.#places.claimed(answer, limit) || answer.more;
-    void this.#close(closed);
-    const opened = new Map(destinations.map((sealed) => [sealed.endpointId, openDestination(sealed, keys)]));
-    const claimed = deliveries.map((delivery) => ({ delivery, destination: opened.get(delivery.endpointId)! }));
+    this.#nextLane = answer.nextLane;
+    void this.#close(answer.closed);
+    const opened = new Map(answer.destinations.map((sealed) => [sealed.endpointId, openDestination(sealed, keys)]));
+    const { usable, unreadable } = splitReadable(answer, opened);
+    await this.#unreadable.giveBack(unreadable);
+    const more = this.#places.claimed(usable, limit) || answer.more;
+    const claimed = usable.deliveries.map((delivery) => ({ delivery, destination: opened.get(delivery.endpointId)! }));
     return { claimed, more };
   }
 
@@ -130,10 +136,10 @@ export class Courier {
     try {
       const settlement = await attempt(delivery, destination, this.#deps);
       const made = { settlement, health: destination.health };
-      const isOurs = await persist(() => this.#settlements.add(made), isUnavailable, this.#shutdown.signal);
+      const recorded = await recordAttempt(made, { ...this.#deps, persist: this.#persist });
       const { nextAttemptAt } = settlement.verdict;
-      if (isOurs && nextAttemptAt !== null) this.#deps.dueAt(nextAttemptAt.getTime());
-      this.#log(settlement, isOurs);
+      if (recorded !== undefined && nextAttemptAt !== null) this.#deps.dueAt(nextAttemptAt.getTime());
+      this.#log(recorded ?? settlement, recorded !== undefined);
     } finally {
       this.#leases.drop(held);
       if (this.#places.freed(delivery.endpointId)) this.loop.wake();

@@ -40,6 +40,11 @@ export function openDestination(sealed: SealedDestination, keys: readonly Secret
   };
 }
 
+/** False when what signs for the endpoint, or its client certificate's key, cannot be decrypted here. */
+export function isReadable({ signers, tls }: Destination): boolean {
+  return signers !== undefined && tls !== undefined;
+}
+
 function openSigners(sealed: SealedDestination, keys: readonly SecretKey[]): Destination['signers'] {
   try {
     const signers = sealed.secrets.map(({ ciphertext, ...secret }) => ({

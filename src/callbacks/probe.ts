@@ -4,17 +4,22 @@ import type { EndpointEventData } from '#domain/endpoint-event-data.ts';
 import { newId, type WorkerId } from '#domain/ids.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import type { Sender } from '#egress/send.ts';
+import type { Logger } from '#log.ts';
 import { type AttemptRecord, listAttempts } from '#store/delivery-reads.ts';
 import type { EndpointRef } from '#store/endpoint-health.ts';
+import { persist } from '#store/group-commit.ts';
 import { insertProbe } from '#store/probes.ts';
+import { isTransient } from '#store/transient.ts';
 import { attempt } from './attempt.ts';
 import { openDestination } from './destination.ts';
-import { eventOf, renderEndpointEvent, settle, type SettleDeps } from './settle.ts';
+import { recordAttempt } from './record-attempt.ts';
+import { eventOf, type Made, renderEndpointEvent, settle, type SettleDeps } from './settle.ts';
 
 export interface ProbeDeps extends SettleDeps {
   readonly sender: Sender;
   readonly keys: readonly SecretKey[];
   readonly workerId: WorkerId;
+  readonly log: Logger;
   readonly timeoutMs: number;
 }
 
@@ -30,6 +35,8 @@ export interface Probe {
 
 /** The lease of a probe outlasts its request; should this process die, a keeper records it as interrupted. */
 const LEASE_SLACK_MS = 60_000;
+/** Its client waits for it, and its lease is not renewed. */
+const RECORD_WITHIN_MS = 15_000;
 
 /**
  * Sends an event to one endpoint now, signed, on record as any delivery; once, without retries, whatever its limits and its
@@ -61,7 +68,9 @@ export async function probe(
   };
   const settlement = await attempt(delivery, openDestination(destination, keys), { ...deps, schedule: [0], judge });
   deps.eventsWritten([ref.accountId]);
-  await settle([{ settlement, health: destination.health }], deps);
+  const settleOne = async (one: Made) => (await settle([one], deps)).has(delivery.id);
+  const persistOne = (one: Made) => persist(() => settleOne(one), isTransient, AbortSignal.timeout(RECORD_WITHIN_MS));
+  await recordAttempt({ settlement, health: destination.health }, { ...deps, persist: persistOne });
   const [made] = await listAttempts(db, ref.accountId, ids.deliveryId);
   return made!;
 }

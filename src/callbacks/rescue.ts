@@ -1,6 +1,8 @@
 import { HEALTHY } from '#domain/circuit.ts';
 import { judgeInterrupted } from '#domain/delivery.ts';
+import type { DeliveryId } from '#domain/ids.ts';
 import type { Logger } from '#log.ts';
+import { isUnavailable } from '#store/database.ts';
 import type { Settlement } from '#store/deliveries.ts';
 import {
   advanceStranded,
@@ -8,7 +10,7 @@ import {
   type LapsedAttempt,
   promoteDueDeliveries,
 } from '#store/delivery-queue.ts';
-import { settle, type SettleDeps } from './settle.ts';
+import { type Made, settle, type SettleDeps } from './settle.ts';
 
 export interface RescueDeps extends SettleDeps {
   readonly log: Logger;
@@ -30,7 +32,7 @@ async function rescueSome(deps: RescueDeps): Promise<number> {
   if (lapsed.length === 0) return 0;
   const now = deps.clock.now();
   const made = lapsed.map((attempt) => ({ settlement: interrupted(attempt, schedule, now), health: HEALTHY }));
-  const settled = await settle(made, deps);
+  const settled = await settleEach(made, deps);
   for (const { accountId, deliveryId, attemptId, workerId } of lapsed) {
     if (!settled.has(deliveryId)) continue;
     log.warn(
@@ -40,6 +42,22 @@ async function rescueSome(deps: RescueDeps): Promise<number> {
   }
   announceDeliveries();
   return settled.size;
+}
+
+/** Together, or each alone when that fails: one whose record is refused must not keep the others. */
+async function settleEach(made: readonly Made[], deps: RescueDeps): Promise<ReadonlySet<DeliveryId>> {
+  try {
+    return new Set((await settle(made, deps)).keys());
+  } catch (error) {
+    if (isUnavailable(error)) throw error;
+    if (made.length > 1) {
+      const settled = new Set<DeliveryId>();
+      for (const one of made) for (const id of await settleEach([one], deps)) settled.add(id);
+      return settled;
+    }
+    deps.log.error({ err: error, delivery_id: made[0]?.settlement.delivery.id }, 'a delivery could not be rescued');
+    return new Set();
+  }
 }
 
 /** Whatever was sent, nobody knows: neither what it was nor how it was answered. */

@@ -64,6 +64,7 @@ const OUR_FAULTS: ReadonlySet<string> = new Set([
   'out_of_resources',
   'request_stopped',
   'courier_lost',
+  'record_refused',
 ]);
 
 /**

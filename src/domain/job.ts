@@ -48,6 +48,7 @@ export const JOB_ERROR_CODES = [
   'invalid_output',
   'result_too_large',
   'worker_lost',
+  'end_not_stored',
   'unknown_job_type',
   'backend_rejected',
   'backend_unavailable',

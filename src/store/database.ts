@@ -60,4 +60,4 @@ export function transaction<T>(db: Database, work: (tx: Transaction) => Promise<
   return db.transaction(work);
 }
 
-export { isDuplicate, isForbidden, isOutcomeUnknown, isPooler, isTransient, isUnavailable } from './sql-errors.ts';
+export { isDuplicate, isForbidden, isOutcomeUnknown, isPooler, isUnavailable } from './sql-errors.ts';

@@ -10,21 +10,73 @@ export interface AttemptRef {
   readonly attemptId: AttemptId;
 }
 
-/** Renews the leases of attempts; answers those that were still theirs. By the database's clock: the workers' may differ. */
+/**
+ * Renews the leases of attempts; answers those that were still theirs. By the database's clock: the workers' may differ. First those
+ * that nobody has locked, so that somebody who holds one row cannot keep the leases of all others from being renewed.
+ */
 export async function renewAttempts(
   sql: Connection,
   attempts: readonly AttemptRef[],
   leaseMs: number,
 ): Promise<ReadonlySet<AttemptId>> {
+  const free = await renewThose(sql, attempts, leaseMs, sql`FOR NO KEY UPDATE SKIP LOCKED`);
+  if (free.size === attempts.length) return free;
+  const rest = attempts.filter(({ attemptId }) => !free.has(attemptId));
+  return new Set([...free, ...(await renewThose(sql, rest, leaseMs, sql`FOR NO KEY UPDATE`))]);
+}
+
+type Fragment = ReturnType<Connection>;
+
+async function renewThose(
+  sql: Connection,
+  attempts: readonly AttemptRef[],
+  leaseMs: number,
+  locking: Fragment,
+): Promise<ReadonlySet<AttemptId>> {
   const renewed = await sql<{ attemptId: AttemptId }[]>`
+    WITH held AS MATERIALIZED (
+      SELECT item.account_id, item.delivery_id, item.attempt_id
+      FROM json_to_recordset(${JSON.stringify(attempts)}::text::json) AS attempt (
+        "accountId" text, "deliveryId" text, "attemptId" text)
+      CROSS JOIN LATERAL (
+        SELECT account_id, delivery_id, attempt_id FROM ringback.delivery_queue AS item
+        WHERE item.account_id = attempt."accountId" AND item.delivery_id = attempt."deliveryId"
+          AND item.attempt_id = attempt."attemptId"
+        ${locking}) AS item
+      WHERE attempt."deliveryId" LIKE 'dlv\\_%' -- FEW_ROWS: see database.ts
+    )
     UPDATE ringback.delivery_queue AS item SET lease_expires_at = now() + ${leaseMs} * interval '1 ms'
-    FROM json_to_recordset(${JSON.stringify(attempts)}::text::json) AS attempt (
-      "accountId" text, "deliveryId" text, "attemptId" text)
-    WHERE item.account_id = attempt."accountId" AND item.delivery_id = attempt."deliveryId"
-      AND item.attempt_id = attempt."attemptId"
-      AND attempt."deliveryId" LIKE 'dlv\\_%' -- FEW_ROWS: see database.ts
+    FROM held
+    WHERE item.account_id = held.account_id AND item.delivery_id = held.delivery_id AND item.attempt_id = held.attempt_id
+      AND held.delivery_id LIKE 'dlv\\_%'
     RETURNING item.attempt_id AS "attemptId"`;
   return new Set(renewed.map(({ attemptId }) => attemptId));
+}
+
+/**
+ * Gives attempts back that were claimed and not made: their deliveries are as they were before the claim, and no attempt is on
+ * record. Their endpoints are passed over for `pauseMs`, or the next claim would take the same again. The queue's rows are
+ * locked before those of the endpoints, here as everywhere.
+ */
+export async function giveBackAttempts(
+  sql: Connection,
+  attempts: readonly AttemptRef[],
+  pauseMs: number,
+): Promise<void> {
+  await sql`
+    WITH given_back AS (
+      UPDATE ringback.delivery_queue AS item SET
+        state = 'ready', attempt_id = NULL, worker_id = NULL, leased_at = NULL, lease_expires_at = NULL
+      FROM json_to_recordset(${JSON.stringify(attempts)}::text::json) AS attempt (
+        "accountId" text, "deliveryId" text, "attemptId" text)
+      WHERE item.account_id = attempt."accountId" AND item.delivery_id = attempt."deliveryId"
+        AND item.attempt_id = attempt."attemptId"
+        AND attempt."deliveryId" LIKE 'dlv\\_%' -- FEW_ROWS: see database.ts
+      RETURNING item.account_id, item.endpoint_id
+    )
+    UPDATE ringback.endpoint_lanes AS lane SET blocked_until = now() + ${pauseMs} * interval '1 ms'
+    FROM (SELECT DISTINCT account_id, endpoint_id FROM given_back) AS endpoint
+    WHERE lane.account_id = endpoint.account_id AND lane.endpoint_id = endpoint.endpoint_id`;
 }
 
 /** Makes ready what is due; answers how many. Served by `delivery_queue_delayed`; any number may call it. */
@@ -135,7 +187,10 @@ export interface LapsedAttempt extends AttemptRef {
   readonly startedAt: Date;
 }
 
-/** Attempts whose lease has run out: their courier died, or cannot reach the database. */
+/**
+ * Attempts whose lease has run out: their courier died, or cannot reach the database. Not those that are locked: whoever kept their
+ * courier from recording them, or from renewing their lease, is at it still.
+ */
 export async function findLapsedAttempts({ sql }: Database, limit: number): Promise<LapsedAttempt[]> {
   return sql<LapsedAttempt[]>`
     SELECT item.account_id AS "accountId", item.delivery_id AS "deliveryId", item.attempt_id AS "attemptId",
@@ -146,5 +201,6 @@ export async function findLapsedAttempts({ sql }: Database, limit: number): Prom
     JOIN ringback.deliveries AS delivery ON delivery.account_id = item.account_id AND delivery.id = item.delivery_id
     JOIN ringback.endpoints AS endpoint ON endpoint.account_id = item.account_id AND endpoint.id = item.endpoint_id
     WHERE item.state = 'leased' AND item.lease_expires_at < now()
-    LIMIT ${limit}`;
+    LIMIT ${limit}
+    FOR NO KEY UPDATE OF item SKIP LOCKED`;
 }

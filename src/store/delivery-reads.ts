@@ -1,5 +1,6 @@
 import { and, asc, eq } from 'drizzle-orm';
-import type { AccountId, DeliveryId, JobId } from '#domain/ids.ts';
+import type { AttemptOutcome } from '#domain/attempt.ts';
+import type { AccountId, AttemptId, DeliveryId, JobId } from '#domain/ids.ts';
 import type { Database } from './database.ts';
 import { deliveries, deliveryAttempts, endpoints } from './schema/callbacks.ts';
 
@@ -47,4 +48,16 @@ export async function listAttempts(
     .from(deliveryAttempts)
     .where(and(eq(deliveryAttempts.accountId, accountId), eq(deliveryAttempts.deliveryId, deliveryId)))
     .orderBy(asc(deliveryAttempts.number));
+}
+
+/** Whether an attempt is on record with that outcome. Served by `delivery_attempts_pkey`, in the one partition of its start. */
+export async function hasAttempt(
+  { sql }: Database,
+  attempt: { accountId: AccountId; attemptId: AttemptId; startedAt: Date; outcome: AttemptOutcome },
+): Promise<boolean> {
+  const found = await sql`
+    SELECT FROM ringback.delivery_attempts
+    WHERE account_id = ${attempt.accountId} AND id = ${attempt.attemptId} AND started_at = ${attempt.startedAt}
+      AND outcome = ${attempt.outcome}`;
+  return found.count > 0;
 }

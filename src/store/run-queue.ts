@@ -18,21 +18,57 @@ export interface JobRef {
 /**
  * Renews the leases of runs; answers those that were still theirs, and whether their client has called them off. `capped`
  * is for workers: a lease of theirs never outlives `deadline_at`. Without it only a runner's runs are renewed: one that was
- * handed over to a back end meanwhile would get a lease that nobody renews. By the database's clock: the workers' may differ.
+ * handed over to a back end meanwhile would get a lease that nobody renews. By the database's clock: the workers' may differ. First
+ * those that nobody has locked: whoever holds one row must not keep the leases of all others from being renewed.
  */
 export async function renewLeases(
   sql: Connection,
   runs: readonly RunRef[],
-  { leaseMs, capped }: { leaseMs: number; capped: boolean },
-): Promise<Array<{ runId: RunId; leaseExpiresAt: Date; cancelRequested: boolean }>> {
-  return sql<Array<{ runId: RunId; leaseExpiresAt: Date; cancelRequested: boolean }>>`
+  renewal: Renewal,
+): Promise<readonly RenewedLease[]> {
+  const free = await renewThose(sql, runs, renewal, sql`FOR NO KEY UPDATE SKIP LOCKED`);
+  if (free.length === runs.length) return free;
+  const done = new Set(free.map(({ runId }) => runId));
+  const rest = runs.filter(({ runId }) => !done.has(runId));
+  return [...free, ...(await renewThose(sql, rest, renewal, sql`FOR NO KEY UPDATE`))];
+}
+
+export interface Renewal {
+  readonly leaseMs: number;
+  readonly capped: boolean;
+}
+
+export interface RenewedLease {
+  readonly runId: RunId;
+  readonly leaseExpiresAt: Date;
+  readonly cancelRequested: boolean;
+}
+
+type Fragment = ReturnType<Connection>;
+
+async function renewThose(
+  sql: Connection,
+  runs: readonly RunRef[],
+  { leaseMs, capped }: Renewal,
+  locking: Fragment,
+): Promise<readonly RenewedLease[]> {
+  return sql<RenewedLease[]>`
+    WITH held AS MATERIALIZED (
+      SELECT item.account_id, item.job_id, item.run_id
+      FROM json_to_recordset(${JSON.stringify(runs)}::text::json) AS run ("accountId" text, "jobId" text, "runId" text)
+      CROSS JOIN LATERAL (
+        SELECT account_id, job_id, run_id FROM ringback.run_queue AS item
+        WHERE item.account_id = run."accountId" AND item.job_id = run."jobId" AND item.run_id = run."runId"
+        ${locking}) AS item
+      WHERE run."jobId" LIKE 'job\\_%' -- FEW_ROWS: see database.ts
+    )
     UPDATE ringback.run_queue AS item SET lease_expires_at = CASE
       WHEN ${capped} THEN least(now() + ${leaseMs} * interval '1 ms', deadline_at)
       ELSE now() + ${leaseMs} * interval '1 ms' END
-    FROM json_to_recordset(${JSON.stringify(runs)}::text::json) AS run ("accountId" text, "jobId" text, "runId" text)
-    WHERE item.account_id = run."accountId" AND item.job_id = run."jobId" AND item.run_id = run."runId"
+    FROM held
+    WHERE item.account_id = held.account_id AND item.job_id = held.job_id AND item.run_id = held.run_id
       AND item.held_by = CASE WHEN ${capped} THEN 'worker' ELSE 'runner' END
-      AND run."jobId" LIKE 'job\\_%' -- FEW_ROWS: see database.ts
+      AND held.job_id LIKE 'job\\_%'
     RETURNING item.run_id AS "runId", lease_expires_at AS "leaseExpiresAt",
       cancel_requested_at IS NOT NULL AS "cancelRequested"`;
 }
@@ -62,7 +98,10 @@ export interface LapsedRun extends RunRef {
   readonly cancelRequested: boolean;
 }
 
-/** Runs whose lease has run out, and those that were called off and have not stopped within `cancelGraceMs`. */
+/**
+ * Runs whose lease has run out, and those that were called off and have not stopped within `cancelGraceMs`. Not those that are locked:
+ * whoever kept their worker from ending them, or from renewing their lease, is at it still.
+ */
 export async function findLapsedRuns(
   { sql }: Database,
   { limit, cancelGraceMs }: { limit: number; cancelGraceMs: number },
@@ -74,7 +113,8 @@ export async function findLapsedRuns(
     FROM ringback.run_queue
     WHERE state = 'leased'
       AND (lease_expires_at < now() OR cancel_requested_at < now() - ${cancelGraceMs} * interval '1 ms')
-    LIMIT ${limit}`;
+    LIMIT ${limit}
+    FOR NO KEY UPDATE SKIP LOCKED`;
 }
 
 /** Jobs that were not started in time. Served by `run_queue_expiring`. */

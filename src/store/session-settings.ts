@@ -44,16 +44,25 @@ const MEANING = {
   default_transaction_isolation: 'read committed',
   default_transaction_read_only: 'off',
   default_transaction_deferrable: 'off',
-  lock_timeout: '0',
   // A process that was suspended must not hold its locks for ever.
   idle_in_transaction_session_timeout: '30s',
   idle_session_timeout: '0',
   exit_on_error: 'off',
 } as const;
 
+/**
+ * Shorter than a statement may take, so that one that waits for somebody else's lock is told from one that is slow: it gets no more
+ * time for it, during which it would hold locks of its own.
+ */
+const LOCK_TIMEOUT_MS = 3000;
+
 /** What the start of a session sets, so that no default of the database, the role or the server counts. */
 export function sessionSettings(statementTimeoutMs: number, pinPlans: boolean): Record<string, string> {
-  return { ...MEANING, statement_timeout: `${statementTimeoutMs}`, ...(pinPlans && PLANS) };
+  const timeouts = {
+    statement_timeout: `${statementTimeoutMs}`,
+    lock_timeout: `${statementTimeoutMs === 0 ? 0 : LOCK_TIMEOUT_MS}`,
+  };
+  return { ...MEANING, ...timeouts, ...(pinPlans && PLANS) };
 }
 
 /**

@@ -38,14 +38,6 @@ export function isRolledBack(error: unknown): boolean {
   return /^40(?:001|P01)$/.test(codeOf(error));
 }
 
-/**
- * True when the same statement may succeed if it is tried again: the database is away, or others were in its way, also for
- * longer than a lock or a statement may take.
- */
-export function isTransient(error: unknown): boolean {
-  return isUnavailable(error) || isRolledBack(error) || /^(?:55P03|57014)$/.test(codeOf(error));
-}
-
 /** True when nobody knows whether what was sent has been, or will be, committed. */
 export function isOutcomeUnknown(error: unknown): boolean {
   const cause = innermost(error);

@@ -200,7 +200,7 @@ describe('TLS settings', () => {
 });
 
 describe('a private key that cannot be decrypted any more', () => {
-  it('sends nothing, is on record as our fault, waits, and goes on once the key is back', async () => {
+  it('sends nothing and uses up nothing; callbacks go on once the key is back', async () => {
     const receiver = await listenStrictly();
     const { id } = await register({ url: `${receiver.origin}/sealed`, tls: ONE });
     const keyIdOf = async (keyId: string) =>
@@ -209,15 +209,24 @@ describe('a private key that cannot be decrypted any more', () => {
       SELECT tls_key_id FROM ringback.endpoints WHERE id = ${id}`;
     await keyIdOf('gone');
     const jobId = await callBack(id);
-    const [attempt] = await attemptsFor(jobId);
-    expect(attempt).toMatchObject({ outcome: 'blocked', error: { code: 'tls_key_unreadable' }, response: null });
-    expect(attempt.request.signed_by).toEqual([]);
-    expect((await ask('GET', `/v1/endpoints/${id}`)).json.health).toMatchObject({
-      consecutive_failures: 0,
+    await eventually(async () => {
+      const [lane] = await database.sql`
+        SELECT blocked_until > now() AS waits FROM ringback.endpoint_lanes WHERE endpoint_id = ${id}`;
+      expect(lane).toEqual({ waits: true });
     });
+    expect((await ask('GET', `/v1/deliveries/${await deliveryOf(jobId)}`)).json).toMatchObject({
+      status: 'pending',
+      attempts: 0,
+    });
+    expect((await ask('POST', `/v1/endpoints/${id}/ping`)).json).toMatchObject({
+      outcome: 'blocked',
+      error: { code: 'tls_key_unreadable' },
+      request: { signed_by: [] },
+    });
+    expect((await ask('GET', `/v1/endpoints/${id}`)).json.health).toMatchObject({ consecutive_failures: 0 });
     expect(receiver.calls).toEqual([]);
     await keyIdOf(keyId);
-    await ask('POST', `/v1/deliveries/${await deliveryOf(jobId)}/redeliver`, {});
+    await database.sql`UPDATE ringback.endpoint_lanes SET blocked_until = now() WHERE endpoint_id = ${id}`;
     await receiver.waitFor(1);
   });
 });

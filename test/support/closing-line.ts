@@ -1,6 +1,6 @@
 import { relative } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
-import type { Reporter, SerializedError, TestCase, TestModule, TestSuite } from 'vitest/node';
+import type { Reporter, SerializedError, TestCase, TestModule, TestRunEndReason, TestSuite } from 'vitest/node';
 
 const MAX_NAMED = 50;
 const MAX_LENGTH = 300;
@@ -19,19 +19,7 @@ interface Failure {
  * that "0 failed" never stands above a run that failed.
  */
 export class ClosingLine implements Reporter {
-  #hasEnded = false;
-
-  /** A set-up of the whole run that fails ends vitest without a word to its reporters. */
-  onInit(): void {
-    process.once('exit', () => {
-      if (this.#hasEnded) return;
-      print('failed: the run ended before its tests did; the error stands above, on stderr');
-      print('tests: 0 passed, 1 failed');
-    });
-  }
-
-  onTestRunEnd(modules: readonly TestModule[], unhandled: readonly SerializedError[]): void {
-    this.#hasEnded = true;
+  onTestRunEnd(modules: readonly TestModule[], unhandled: readonly SerializedError[], reason: TestRunEndReason): void {
     const count = { passed: 0, failed: 0, skipped: 0 };
     const failures: Failure[] = [];
     for (const module of modules) {
@@ -44,6 +32,9 @@ export class ClosingLine implements Reporter {
       }
     }
     for (const error of unhandled) failures.push({ where: placeOf(error), errors: [error] });
+    // A set-up of the whole run that fails is known to vitest alone, which prints it.
+    if (failures.length === 0 && reason !== 'passed')
+      failures.push({ where: 'the run', errors: [{ message: `it ${reason} outside of every test` }] });
     count.failed = failures.length;
     for (const failure of failures.slice(0, MAX_NAMED)) print(describe(failure));
     if (failures.length > MAX_NAMED) print(`failed: and ${failures.length - MAX_NAMED} more`);

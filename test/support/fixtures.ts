@@ -19,7 +19,9 @@ import { promoteDue } from '#store/run-queue.ts';
 
 /** Starting states, made by the functions that make them in production. */
 
-export const SECRET_KEYS: readonly SecretKey[] = [parseSecretKey(randomBytes(32).toString('base64'))!];
+/** As `RINGBACK_SECRET_KEY` has it: one for all services of a test file, for those that share a database must agree. */
+export const SECRET_KEY = randomBytes(32).toString('base64');
+export const SECRET_KEYS: readonly SecretKey[] = [parseSecretKey(SECRET_KEY)!];
 
 export const WORKER: WorkerId = newId('wrk', Date.now());
 

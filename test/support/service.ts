@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { expect, inject, onTestFinished } from 'vitest';
+import { SECRET_KEY } from './fixtures.ts';
 import type { LogLine } from './log.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -36,7 +37,7 @@ export interface RunningService {
   readonly url: string;
   /** The bootstrap key, of the account `default`. */
   readonly key: string;
-  /** Encrypts at rest: a second service on the same database must get the same one. */
+  /** Encrypts at rest: services on one database must get the same one, as they do unless told otherwise. */
   readonly secretKey: string;
   /** Its JSON log lines so far; grows. */
   readonly logs: readonly LogLine[];
@@ -56,7 +57,7 @@ export interface RunningService {
  */
 export async function startService({ databaseUrl, env = {}, nodeArgs = [] }: ServiceOptions): Promise<RunningService> {
   const key = env['RINGBACK_BOOTSTRAP_KEY'] ?? `rbk_${randomBytes(24).toString('base64url')}`;
-  const secretKey = env['RINGBACK_SECRET_KEY'] ?? randomBytes(32).toString('base64');
+  const secretKey = env['RINGBACK_SECRET_KEY'] ?? SECRET_KEY;
   const child = spawn(process.execPath, [...nodeArgs, 'src/main.ts'], {
     cwd: ROOT,
     env: {

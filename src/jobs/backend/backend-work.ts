@@ -1,6 +1,6 @@
 import type { BackendClient } from '#egress/backend-client.ts';
-import { isUnavailable } from '#store/database.ts';
 import { persist } from '#store/group-commit.ts';
+import { isTransient } from '#store/transient.ts';
 import { callBackend } from './backend.ts';
 import type { Completions } from './completions.ts';
 import { failed, failureOf } from '../run/handler.ts';
@@ -23,7 +23,7 @@ export function backendWork({ completions, ...rest }: BackendWorkDeps): Work {
     const { accountId, id: jobId, runId } = job;
     try {
       const offer = () => completions.offer({ accountId, jobId, runId });
-      const completionUrl = await persist(offer, isUnavailable, signal);
+      const completionUrl = await persist(offer, isTransient, signal);
       // Whatever is answered now is refused by the run's fence.
       if (completionUrl === undefined) return failed('worker_lost', 'The run was lost before its call.', true);
       const call = { jobType, input: job.input, job: context.job, run: context.run, completionUrl, ...rest };

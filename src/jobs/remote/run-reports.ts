@@ -2,12 +2,13 @@ import type { EndedRunStatus, JobError, JobLogLevel, JobProgress, JobStatus } fr
 import { type Result, refuse } from '#domain/problem.ts';
 import type { Logger } from '#log.ts';
 import { appendLog, findHeldJob, type HeldJob } from '#store/held-runs.ts';
+import { RETRY_WITHIN_MS, retryContended } from '#store/group-commit.ts';
 import { deleteChunks } from '#store/result-chunks.ts';
 import { type JobRef, renewLeases, type RunRef } from '#store/run-queue.ts';
-import { endRun } from '../run/end-run.ts';
 import type { Endings } from '../run/endings.ts';
 import { checkValue, type HandlerFailure } from '../run/handler.ts';
 import type { JobTypes } from '../type/job-types.ts';
+import { recordEnd } from '../run/record-end.ts';
 import type { RunOutcome } from '../run/run-end.ts';
 import type { RunTeller } from '../run/run-teller.ts';
 import { countOfLines, MAX_LINES, toLogLine } from '../run/run-log.ts';
@@ -61,13 +62,13 @@ export class RunReports {
   /** A sign of life: the lease lasts so long again, but no longer than the run may take. For workers only. */
   async heartbeat(run: RunRef, leaseMs: number): Promise<Result<Lease>> {
     const { db } = this.#deps;
-    const [renewed] = await renewLeases(db.sql, [run], { leaseMs, capped: true });
+    const [renewed] = await retryContended(() => renewLeases(db.sql, [run], { leaseMs, capped: true }));
     return renewed === undefined ? refuseEnded(db, run) : { ok: true, value: renewed };
   }
 
   async progress(run: RunRef, progress: JobProgress): Promise<Result<undefined>> {
     const { db, teller } = this.#deps;
-    if (!(await teller.progress(run, progress))) return refuseEnded(db, run);
+    if (!(await retryContended(() => teller.progress(run, progress)))) return refuseEnded(db, run);
     return { ok: true, value: undefined };
   }
 
@@ -75,13 +76,14 @@ export class RunReports {
   async log(run: RunRef, said: readonly SaidLine[]): Promise<Result<{ kept: number }>> {
     const { db, holders } = this.#deps;
     let kept = 0;
-    const lines = await appendLog(db, run, holders, (runNumber, lastPosition) => {
+    const toLines = (runNumber: number, lastPosition: number | null) => {
       const before = countOfLines(runNumber, lastPosition);
       const wanted = said.slice(0, Math.max(0, MAX_LINES - before));
       kept = wanted.length;
       const last = kept < said.length && before <= MAX_LINES ? [TOO_MANY_LINES] : [];
       return [...wanted, ...last].map((line, index) => toLogLine(runNumber, before + index + 1, line));
-    });
+    };
+    const lines = await retryContended(() => appendLog(db, run, holders, toLines));
     return lines === undefined ? refuseEnded(db, run) : { ok: true, value: { kept } };
   }
 
@@ -166,14 +168,20 @@ export class RunReports {
     const type = types.get(held.type);
     // The work was done, though it could not be told when it was handed out.
     if (outcome.kind !== 'released') await this.#deps.teller.started(held, AbortSignal.abort());
-    const end = await endRun(held, outcome, this.#deps);
+    const signal = AbortSignal.timeout(RETRY_WITHIN_MS);
+    const end = await recordEnd(() => Promise.resolve(held), outcome, this.#deps, { signal });
     if (end === undefined) return lookUpEnded(db, run, same);
-    // Pieces of an upload that broke off with the process that took it.
-    if (held.uploadId !== null && end.result === null) await deleteChunks(db.sql, run);
+    // Pieces of an upload that broke off with the process that took it, or of a result that could not be stored.
+    const hasResult = outcome.kind === 'succeeded' && outcome.result !== null && end.runStatus === 'succeeded';
+    if (held.uploadId !== null && !hasResult) await deleteChunks(db.sql, run);
     // Its place is free again, in this pool and, with limits by account, in others: those are left to the polls.
     if (type?.concurrency !== undefined) announceRuns(type.pool);
     const runStatus = end.runStatus ?? 'canceled';
     this.#logEnd(held, runStatus, end.jobStatus);
+    if (end.runError?.code === 'end_not_stored' && outcome.kind === 'succeeded')
+      return refuse('invalid_output', end.runError.message, {
+        extra: { run_status: runStatus, job_status: end.jobStatus },
+      });
     return { ok: true, value: { runId, runStatus, jobStatus: end.jobStatus } };
   }
 

@@ -2,6 +2,7 @@ import type { AccountId, JobId } from '#domain/ids.ts';
 import { isFinal } from '#domain/job.ts';
 import type { Result } from '#domain/problem.ts';
 import type { Database } from '#store/database.ts';
+import { retryContended } from '#store/group-commit.ts';
 import { findHeldJob } from '#store/held-runs.ts';
 import { findJob } from '#store/job-reads.ts';
 import type { JobRecord } from '#store/jobs.ts';
@@ -41,7 +42,7 @@ export class Canceler {
     const { db } = this.#deps;
     for (let look = 0; look < MAX_LOOKS; look++) {
       // First whatever run is under way, so that one run after the other cannot slip by between a look and a write.
-      const runId = await requestCancel(db, { accountId, jobId: id }, new Date());
+      const runId = await retryContended(() => requestCancel(db, { accountId, jobId: id }, new Date()));
       if (runId !== undefined && (await this.#stop({ accountId, jobId: id, runId }))) return this.#read(accountId, id);
       const job = await findJob(db, accountId, id);
       if (job === undefined) return refuseMissing(db, accountId, id);
@@ -57,7 +58,8 @@ export class Canceler {
   }
 
   async #end(job: JobRecord): Promise<boolean> {
-    const canceled = (await endRun(job, { kind: 'canceled' }, this.#deps)) !== undefined;
+    const end = () => endRun(job, { kind: 'canceled' }, this.#deps);
+    const canceled = (await retryContended(end)) !== undefined;
     // What a back end has sent of its result so far.
     if (canceled && job.runId !== null)
       await deleteChunks(this.#deps.db.sql, { accountId: job.accountId, runId: job.runId });

@@ -26,16 +26,17 @@ export async function endRun(
   outcome: RunOutcome,
   { db, types, endings, publicUrl }: EndRunDeps,
   progress: JobProgress | null = null,
+  isAside = false,
 ): Promise<RunEnd | undefined> {
   const policy = retryPolicyOf(types, job);
   const pool = types.get(job.type)?.pool ?? null;
   const decide = (known: JobRecord) =>
     decideRunEnd(known, outcome, { policy, publicUrl, now: new Date(), random: Math.random(), progress });
   const end = decide(job);
-  if (await endings.add(end, pool)) return end;
+  if (await endings.add(end, pool, isAside)) return end;
   if (end.jobStatus !== 'in_progress') return undefined;
   const current = await findJob(db, job.accountId, job.id);
   if (current?.runId !== job.runId || current.cancelRequestedAt === null) return undefined;
   const canceled = decide(current);
-  return (await endings.add(canceled, pool)) ? canceled : undefined;
+  return (await endings.add(canceled, pool, isAside)) ? canceled : undefined;
 }

@@ -35,9 +35,12 @@ export class Endings {
     this.#group = new GroupCommit<Ending>({ ...MEASURED_GROUPS, commit: (endings) => this.#commit(endings) });
   }
 
-  /** True once it is written; false when the run was not the job's own any more, and nothing was. See `endRun`. */
-  async add(end: RunEnd, pool: string | null): Promise<boolean> {
-    const isOurs = await this.#group.add({ end, pool });
+  /**
+   * True once it is written; false when the run was not the job's own any more, and nothing was. See `endRun`.
+   * @param isAside as in `GroupCommit`
+   */
+  async add(end: RunEnd, pool: string | null, isAside = false): Promise<boolean> {
+    const isOurs = await this.#group.add({ end, pool }, isAside);
     if (!isOurs) return false;
     const { announceRuns, dueAt, jobsChanged, ran } = this.#listeners;
     if (end.nextRunAt !== null) dueAt(end.nextRunAt.getTime());
@@ -45,6 +48,14 @@ export class Endings {
     jobsChanged([end]);
     if (end.ran !== undefined) ran?.(end.ran.type, end.ran.ms);
     return true;
+  }
+
+  /** An end of this job was written, but its answer was lost: nothing has been announced. */
+  foundWritten(job: JobRef): void {
+    const { announceDeliveries, advanceJobs, jobsChanged } = this.#listeners;
+    announceDeliveries();
+    advanceJobs([job.jobId]);
+    jobsChanged([job]);
   }
 
   async #commit(endings: readonly Ending[]): Promise<ReadonlySet<Ending>> {

@@ -1,11 +1,13 @@
 import type { Logger } from '#log.ts';
-import type { Database } from '#store/database.ts';
+import { type Database, isUnavailable } from '#store/database.ts';
 import { findJobs } from '#store/job-reads.ts';
+import type { JobRecord } from '#store/jobs.ts';
 import { deleteChunks } from '#store/result-chunks.ts';
 import { findExpiredJobs, findLapsedRuns, type LapsedRun, listReadyPools, moveToPool } from '#store/run-queue.ts';
 import { endRun } from './end-run.ts';
 import type { Endings } from './endings.ts';
 import { type JobTypes, SHARED_POOLS } from '../type/job-types.ts';
+import { recordEnd } from './record-end.ts';
 import type { RunOutcome } from './run-end.ts';
 
 export interface RescueDeps {
@@ -38,15 +40,27 @@ async function rescueSome(deps: RescueDeps): Promise<number> {
   const rescued = await Promise.all(
     lapsed.map(async (run) => {
       const job = jobs.get(run.jobId);
-      const end = job?.runId === run.runId ? await endRun(job, outcomeOf(run), deps) : undefined;
-      if (end === undefined) return 0;
-      await deleteChunks(deps.db.sql, run);
-      const { accountId: account_id, jobId: job_id, runId: run_id } = run;
-      deps.log.warn({ account_id, job_id, run_id, worker_id: job!.workerId, run: end.runStatus }, 'rescued');
-      return 1;
+      return job?.runId === run.runId && (await rescueOne(run, job, deps));
     }),
   );
-  return rescued.reduce<number>((sum, one) => sum + one, 0);
+  return rescued.filter((isRescued) => isRescued).length;
+}
+
+/** What cannot be ended just now is left to the next time, and does not keep the others. */
+async function rescueOne(run: LapsedRun, job: JobRecord, deps: RescueDeps): Promise<boolean> {
+  const { accountId: account_id, jobId: job_id, runId: run_id } = run;
+  try {
+    const once = { signal: AbortSignal.abort() };
+    const end = await recordEnd(() => Promise.resolve(job), outcomeOf(run), deps, once);
+    if (end === undefined) return false;
+    await deleteChunks(deps.db.sql, run);
+    deps.log.warn({ account_id, job_id, run_id, worker_id: job.workerId, run: end.runStatus }, 'rescued');
+    return true;
+  } catch (error) {
+    if (isUnavailable(error)) throw error;
+    deps.log.error({ err: error, account_id, job_id, run_id }, 'a run could not be rescued');
+    return false;
+  }
 }
 
 function outcomeOf({ cancelRequested, timedOut, timeoutMs, heldBy }: LapsedRun): RunOutcome {
@@ -67,8 +81,10 @@ async function expireSome(deps: RescueDeps): Promise<number> {
   if (due.length === 0) return 0;
   const jobs = await findJobs(deps.db, due);
   const waiting = jobs.filter(({ status }) => status === 'queued');
-  const ends = await Promise.all(waiting.map((job) => endRun(job, { kind: 'expired' }, deps)));
-  return ends.filter((end) => end !== undefined).length;
+  const ends = await Promise.allSettled(waiting.map((job) => endRun(job, { kind: 'expired' }, deps)));
+  for (const end of ends) if (end.status === 'rejected' && isUnavailable(end.reason)) throw end.reason;
+  for (const end of ends) if (end.status === 'rejected') deps.log.error({ err: end.reason }, 'a job could not expire');
+  return ends.filter((end) => end.status === 'fulfilled' && end.value !== undefined).length;
 }
 
 /** A type that lost its limit, or went to other workers, leaves what is queued in a pool that nobody claims from. */

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
-import { type Database, isUnavailable } from '#store/database.ts';
+import type { Database } from '#store/database.ts';
 import { persist } from '#store/group-commit.ts';
 import type { StoredResult } from '#store/end-runs.ts';
 import { CHUNK_BYTES, deleteChunks, insertChunk } from '#store/result-chunks.ts';
 import type { RunRef } from '#store/run-queue.ts';
+import { isTransient } from '#store/transient.ts';
 import { failed, failureOf, type HandlerOutcome, RunFailedError } from './handler.ts';
 import { interruptible } from './interruptible.ts';
 import { ResultTooLargeError } from './result-too-large.ts';
@@ -98,7 +99,7 @@ export class ResultKeeper {
 
   async #insert(run: RunRef, number: number, chunk: Uint8Array, signal: AbortSignal): Promise<void> {
     const insert = () => insertChunk(this.#db.sql, run, number, chunk);
-    const isOurs = await persist(insert, isUnavailable, signal).catch((error: unknown) => {
+    const isOurs = await persist(insert, isTransient, signal).catch((error: unknown) => {
       this.#onFault(error);
       throw new RunFailedError(failed('handler_error', 'The result could not be stored.', true));
     });

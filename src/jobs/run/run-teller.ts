@@ -1,7 +1,7 @@
 import { newId } from '#domain/ids.ts';
 import type { JobProgress } from '#domain/job.ts';
-import { type Database, isUnavailable } from '#store/database.ts';
-import { GroupCommit, MEASURED_GROUPS, persist } from '#store/group-commit.ts';
+import type { Database } from '#store/database.ts';
+import { GroupCommit, MEASURED_GROUPS } from '#store/group-commit.ts';
 import { findJob } from '#store/job-reads.ts';
 import { type JobRecord, setProgress } from '#store/jobs.ts';
 import type { RunRef } from '#store/run-queue.ts';
@@ -40,7 +40,7 @@ export class RunTeller {
     if (!isStartUntold || runId === null) return;
     const telling = this.#telling('job.started', job, { accountId, jobId, runId });
     try {
-      await persist(() => this.#group.add(telling), isUnavailable, signal);
+      await this.#group.persist(telling, signal);
     } catch (error) {
       this.#deps.onError(error);
     }

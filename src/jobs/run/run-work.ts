@@ -1,18 +1,19 @@
 import type { JobProgress } from '#domain/job.ts';
 import type { Logger } from '#log.ts';
-import { type Database, isUnavailable } from '#store/database.ts';
+import type { Database } from '#store/database.ts';
 import type { ClaimedJob } from '#store/claim-runs.ts';
 import { persist } from '#store/group-commit.ts';
 import { insertLogLines } from '#store/job-logs.ts';
 import { findJob } from '#store/job-reads.ts';
 import { deleteChunks } from '#store/result-chunks.ts';
 import { deferRun, type JobRef, type RunRef } from '#store/run-queue.ts';
-import { endRun } from './end-run.ts';
+import { isTransient } from '#store/transient.ts';
 import type { Endings } from './endings.ts';
 import { execute, type Stopped, type Stops } from './execute.ts';
 import { failed, type HandlerContext, type HandlerOutcome } from './handler.ts';
 import type { JobType, JobTypes } from '../type/job-types.ts';
 import { ProgressReport } from './progress.ts';
+import { recordEnd } from './record-end.ts';
 import type { KeptOutcome, ResultKeeper } from './result-keeper.ts';
 import { RunLog } from './run-log.ts';
 import type { RunTeller } from './run-teller.ts';
@@ -44,20 +45,17 @@ export async function workOff(job: ClaimedJob, stops: Stops, deps: RunWorkDeps):
   const outcome = executed.kind === 'deferred' && stops.canceled.aborted ? { kind: 'canceled' as const } : executed;
   const run = { accountId: job.accountId, jobId: job.id, runId: job.runId };
   if (outcome.kind === 'deferred') {
-    const deferred = await persist(() => deferRun(deps.db.sql, run), isUnavailable, stops.shutdown);
+    const deferred = await persist(() => deferRun(deps.db.sql, run), isTransient, stops.shutdown);
     return logRun(job, deps, { run: deferred ? 'deferred' : 'refused', job: 'in_progress' });
   }
   if (outcome.kind === 'superseded') {
     await discardResult(run, stops, deps);
     return logRun(job, deps, { run: 'refused', job: 'in_progress' });
   }
-  const end = await persist(
-    async () => endRun(await asItIs(job, stops, deps), outcome, deps, progress),
-    isUnavailable,
-    stops.shutdown,
-  );
+  const end = await recordEnd(() => asItIs(job, stops, deps), outcome, deps, { progress, signal: stops.shutdown });
   // A run that was stopped may have been in the middle of storing. From here on its fence refuses what comes late.
-  if (isStopped(outcome) || (end === undefined && outcome.kind === 'succeeded')) await discardResult(run, stops, deps);
+  if (isStopped(outcome) || (outcome.kind === 'succeeded' && end?.runStatus !== 'succeeded'))
+    await discardResult(run, stops, deps);
   logRun(job, deps, {
     run: end?.runStatus ?? 'refused',
     job: end?.jobStatus ?? 'in_progress',
@@ -84,7 +82,7 @@ function isStopped({ kind }: KeptOutcome | Stopped): boolean {
 
 async function discardResult(run: RunRef, { shutdown }: Stops, { db, log }: RunWorkDeps): Promise<void> {
   try {
-    await persist(() => deleteChunks(db.sql, run), isUnavailable, shutdown);
+    await persist(() => deleteChunks(db.sql, run), isTransient, shutdown);
   } catch (error) {
     log.warn({ err: error, run_id: run.runId }, 'chunks of a result that nobody will read are left');
   }
@@ -110,7 +108,7 @@ async function executeRun(job: ClaimedJob, stops: Stops, deps: RunWorkDeps): Pro
   });
   const lines = new RunLog(
     job.runCount,
-    (written) => persist(() => insertLogLines(db.sql, run, written), isUnavailable, stops.shutdown),
+    (written) => persist(() => insertLogLines(db.sql, run, written), isTransient, stops.shutdown),
     (error) => log.warn({ err: error }, 'job log'),
   );
   const context: HandlerContext = {

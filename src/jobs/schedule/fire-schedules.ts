@@ -3,6 +3,7 @@ import type { Logger } from '#log.ts';
 import { type Database, isUnavailable, transaction } from '#store/database.ts';
 import { insertJobs, type NewJob } from '#store/jobs.ts';
 import { advanceSchedules, findDueSchedules, lockDueSchedules, type ScheduleRef } from '#store/schedules.ts';
+import { isContended } from '#store/transient.ts';
 import { decideFiring, type Fired, withoutJobs } from './decide-firing.ts';
 import { toStorableJob, viewSubmitted } from '../submit/submission.ts';
 import type { JobTypes } from '../type/job-types.ts';
@@ -45,7 +46,10 @@ async function fireAlone(deps: FiringDeps, now: Date, only: ScheduleRef): Promis
     await fireBatch(deps, now, { limit: 1, only });
   } catch (error) {
     if (isUnavailable(error)) throw error;
-    deps.log.error({ err: error, account_id: only.accountId, schedule_id: only.id }, 'schedule could not be fired');
+    const { accountId: account_id, id: schedule_id } = only;
+    // It stays due.
+    if (isContended(error)) return deps.log.warn({ err: error, account_id, schedule_id }, 'schedule is fired later');
+    deps.log.error({ err: error, account_id, schedule_id }, 'schedule could not be fired');
     await fireBatch(deps, now, { limit: 1, only, without: 'The job could not be stored; the log says why.' });
   }
 }

@@ -67,6 +67,7 @@ export const endpoints = ringback.table(
   },
   (table) => [
     primaryKey({ name: 'endpoints_pkey', columns: [table.accountId, table.id] }),
+    index('endpoints_tls_key').on(table.tlsKeyId).where(sql.raw('tls_key_id IS NOT NULL')),
     uniqueIndex('endpoints_url').on(table.accountId, table.url).where(sql.raw('deleted_at IS NULL')),
     // By an expression, so that nothing else takes it for the account's endpoints, nor those for it (docs/decisions/0003).
     index('endpoints_subscribed')
@@ -162,6 +163,8 @@ export const endpointSecrets = ringback.table(
       foreignColumns: [endpoints.accountId, endpoints.id],
     }),
     index('endpoint_secrets_of_endpoint').on(table.endpointId),
+    // With which keys secrets are sealed that still sign: asked at every start.
+    index('endpoint_secrets_key').on(table.keyId, table.expiresAt),
     check('endpoint_secrets_scheme', oneOf('scheme', SIGNATURE_SCHEMES)),
     check(
       'endpoint_secrets_public_key',

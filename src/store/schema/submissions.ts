@@ -38,6 +38,9 @@ export const idempotencyKeys = ringback.table(
   (table) => [
     primaryKey({ name: 'idempotency_keys_pkey', columns: [table.accountId, table.key] }),
     index('idempotency_keys_expiring').on(table.expiresAt),
+    index('idempotency_keys_key')
+      .on(table.responseKeyId, table.expiresAt)
+      .where(sql.raw('response_key_id IS NOT NULL')),
     check('idempotency_keys_length', sql.raw('octet_length(key) BETWEEN 1 AND 255')),
     check('idempotency_keys_fingerprint', sql.raw('octet_length(fingerprint) = 32')),
   ],

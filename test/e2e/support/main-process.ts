@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, onTestFinished } from 'vitest';
 import { eventually } from '../../support/eventually.ts';
+import { SECRET_KEY } from '../../support/fixtures.ts';
 import type { LogLine } from '../../support/log.ts';
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
@@ -49,7 +50,7 @@ export function spawnMain(env: Environment): MainProcess {
 export function serviceEnv(databaseUrl: string, env: Environment = {}): Environment {
   return {
     DATABASE_URL: databaseUrl,
-    RINGBACK_SECRET_KEY: randomBytes(32).toString('base64'),
+    RINGBACK_SECRET_KEY: SECRET_KEY,
     RINGBACK_BOOTSTRAP_KEY: `rbk_${randomBytes(24).toString('base64url')}`,
     RINGBACK_DIAGNOSTICS: '1',
     RINGBACK_EGRESS_ALLOW: '127.0.0.0/8,::1/128',

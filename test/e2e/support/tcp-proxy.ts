@@ -14,6 +14,8 @@ export interface TcpProxy {
   stall(): void;
   /** Passes nothing on of the next connection that says something, and of that one only. Resolves with what it said. */
   silenceNext(pattern?: RegExp): Promise<string>;
+  /** The database receives, and is not heard: what it answers is thrown away. Ends with `restore`. */
+  mute(): void;
   /** Ends what `stall` began. */
   flow(): void;
   /** Resets connections from now on opened at their first statement, and those that are open now. Ends with `restore`. */
@@ -32,6 +34,8 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
   let stalled = false;
   let held: Array<() => void> = [];
   let breaks = false;
+  let isMute = false;
+  const upstreams = new WeakSet<Socket>();
   let broken = 0;
   const greeted = new WeakSet<Socket>();
   const silent = new WeakSet<Socket>();
@@ -56,12 +60,14 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
         silencing = undefined;
       }
       if (silent.has(from)) return;
+      if (isMute && upstreams.has(from)) return;
       if (stalled) held.push(() => to.write(chunk));
       else to.write(chunk);
     });
   };
   const server = createServer((client) => {
     const upstream = connect(Number(target.port), target.hostname);
+    upstreams.add(upstream);
     pass(client, upstream);
     pass(upstream, client);
   });
@@ -84,10 +90,12 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
     cut,
     restore: async () => {
       breaks = false;
+      isMute = false;
       if (server.listening) return;
       server.listen(port, '127.0.0.1');
       await once(server, 'listening');
     },
+    mute: () => void (isMute = true),
     stall: () => void (stalled = true),
     silenceNext: (pattern = /./s) => {
       const { promise, resolve } = Promise.withResolvers<string>();

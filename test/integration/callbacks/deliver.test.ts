@@ -193,18 +193,3 @@ describe('an attempt that fails', () => {
     expect(attempt!.responseHeaders).toContainEqual(['X-Odd', expect.any(String)]);
   });
 });
-
-describe('a signing secret that cannot be opened', () => {
-  test('sends nothing unsigned, is on record, and does not hold up other endpoints', async () => {
-    const { receiver, due } = await deliveryToReceiver();
-    const healthy = await deliveryToReceiver();
-    await database.sql`
-      UPDATE ringback.endpoint_secrets SET key_id = 'gone' WHERE endpoint_id = ${due.endpointId}`;
-    startCourier(parts(), { schedule: [0, 3_600_000] });
-    await untilStatus(healthy.due, 'delivered');
-    const [attempt] = await untilAttempts(due, 1);
-    expect(attempt).toMatchObject({ outcome: 'blocked', responseStatus: null, signedBy: [] });
-    expect(await read(due)).toMatchObject({ status: 'pending', nextAttemptAt: attempt!.nextAttemptAt });
-    expect(receiver.requests).toEqual([]);
-  });
-});

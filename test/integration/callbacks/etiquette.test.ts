@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { GIVE_UP_AFTER_MS } from '#domain/circuit.ts';
 import type { Clock } from '#domain/clock.ts';
 import { DEFAULT_DELIVERY_SCHEDULE } from '#domain/retry.ts';
@@ -8,6 +8,7 @@ import { Endpoints } from '../../../src/callbacks/endpoints.ts';
 import { Registration } from '../../../src/callbacks/registration.ts';
 import { Redelivery } from '../../../src/callbacks/redelivery.ts';
 import { createGuard } from '#egress/guard.ts';
+import { createSender, type Sender } from '#egress/send.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
 import {
@@ -64,6 +65,15 @@ const untilAttempt = ({ accountId, id }: DueDelivery) =>
     expect(attempt).toBeDefined();
     return attempt!;
   });
+
+/** Sends from an address that this machine lacks, to that URL. */
+function unableTo(url: string): Sender {
+  const options = { policy: ALLOW_LOOPBACK, userAgent: 'Ringback/test' };
+  const [unable, able] = [createSender({ ...options, localAddress: '192.0.2.1' }), createSender(options)];
+  const close = async () => void (await Promise.all([unable.close(), able.close()]));
+  onTestFinished(close);
+  return { send: (request) => (request.url === url ? unable : able).send(request), close };
+}
 
 /** A clock that stands still, and no jitter: what is decided by them can be told to the millisecond. */
 const NOON = new Date(new Date().setUTCHours(12, 0, 0, 0));
@@ -235,11 +245,10 @@ describe('an endpoint that keeps its order', () => {
   test('is not sent the same again and again when the fault is ours: its time has to come', async () => {
     const { receiver, account, endpoint, due } = await setUp();
     await order(account.accountId, endpoint.id);
-    await database.sql`UPDATE ringback.endpoint_secrets SET key_id = 'gone' WHERE endpoint_id = ${endpoint.id}`;
     const [first, second] = await due(2);
-    const { worker } = startCourier(parts(), { schedule: [0, HOUR, HOUR, HOUR] });
+    const { worker } = startCourier(parts(), { schedule: [0, HOUR, HOUR, HOUR], sender: unableTo(receiver.url) });
     const attempt = await untilAttempt(first!);
-    expect(attempt).toMatchObject({ errorCode: 'secret_unreadable' });
+    expect(attempt).toMatchObject({ errorCode: 'source_address_unusable' });
     await eventually(async () => {
       const [lane] = await database.sql`
         SELECT blocked_until FROM ringback.endpoint_lanes WHERE endpoint_id = ${endpoint.id}`;
@@ -337,17 +346,16 @@ describe('an endpoint that fails for five days', () => {
 
 test.each([
   ['by the receiver', 'status_500'],
-  ['by a fault of ours', 'secret_unreadable'],
+  ['by a fault of ours', 'source_address_unusable'],
 ])('what is exhausted %s is told to those who want to know', async (_how, code) => {
-  const { receiver, account, endpoint, due } = await setUp();
-  if (code === 'secret_unreadable')
-    await database.sql`UPDATE ringback.endpoint_secrets SET key_id = 'gone' WHERE endpoint_id = ${endpoint.id}`;
+  const { receiver, account, due } = await setUp();
   const listener = await startReceiver();
   const operations = await makeEndpoint(database.db, account.accountId, listener.url);
   accepted(await registration().change(account.accountId, operations.id, { eventTypes: ['delivery.exhausted'] }));
   receiver.answerAll({ status: 500 });
   const [one] = await due(1);
-  startCourier(parts(), { schedule: [0] });
+  const isOurs = code === 'source_address_unusable';
+  startCourier(parts(), { schedule: [0], ...(isOurs && { sender: unableTo(receiver.url) }) });
   expect((await listener.next()).json).toMatchObject({
     type: 'delivery.exhausted',
     data: { endpoint: { id: one!.endpointId }, delivery: { id: one!.id, attempts: 1, last_error: code } },

@@ -3,6 +3,7 @@ import { Leases, LEASE_MS } from '#queue/leases.ts';
 import { type AttemptRef, renewAttempts } from '#store/delivery-queue.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
+import { lockRow } from '../../support/locks.ts';
 import { claimItems, queueItems } from '../../support/queues.ts';
 
 const database = useDatabase();
@@ -77,6 +78,19 @@ describe('a lease', () => {
     vi.advanceTimersByTime(LEASE_MS / 3);
     await eventually(async () => expect(await lapsed()).toEqual([]));
     leases.stop();
+  });
+
+  test('is renewed although somebody else keeps the row of another one locked', async () => {
+    const [locked, free] = await claimedLongAgo(2);
+    const holder = await lockRow(database, 'delivery_queue', 'delivery_id', locked!.deliveryId);
+    const { leases, errors } = startLeases();
+    for (const item of [locked!, free!]) leases.hold(item, () => expect.fail('none of them is lost'));
+    vi.advanceTimersByTime(LEASE_MS / 3);
+    await eventually(async () => expect(await lapsed()).toEqual([locked!.deliveryId]));
+    await holder.release();
+    await eventually(async () => expect(await lapsed()).toEqual([]));
+    leases.stop();
+    expect(errors).toEqual([]);
   });
 
   test('is not renewed any more after the stop', async () => {

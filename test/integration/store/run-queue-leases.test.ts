@@ -5,6 +5,7 @@ import { deferRun, renewLeases, requestCancel, type RunRef } from '#store/run-qu
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
 import { claimRun, makeDue, runEnd } from '../../support/fixtures.ts';
+import { lockRow } from '../../support/locks.ts';
 import { databaseNow, jobIn, pass, type Place, PLACES, rowOf } from './run-queue-rows.ts';
 
 const database = useDatabase();
@@ -49,6 +50,16 @@ describe('a lease that is renewed', () => {
     const [bounded, unbounded] = [(await row(capped))!, (await row(free))!];
     expect(bounded.lease_expires_at).toEqual(bounded.deadline_at);
     expect(unbounded.lease_expires_at!.getTime()).toBeGreaterThan(unbounded.deadline_at!.getTime());
+  });
+
+  test('although somebody else keeps the row of another one locked', async () => {
+    const [locked, free] = [await jobIn(database, 'runner'), await jobIn(database, 'runner')];
+    for (const run of [locked, free]) await pass(database, run, 3600);
+    const holder = await lockRow(database, 'run_queue', 'job_id', locked.jobId);
+    const renewing = renew([locked, free], RUNNER);
+    await eventually(async () => expect((await row(free))!.lease_expires_at!.getTime()).toBeGreaterThan(Date.now()));
+    await holder.release();
+    expect((await renewing).map(({ runId }) => runId).toSorted()).toEqual([locked.runId, free.runId].toSorted());
   });
 
   test('though it has run out, because nobody has taken the run away yet', async () => {

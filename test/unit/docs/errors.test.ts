@@ -64,7 +64,7 @@ function attemptCodesOfTheSource(): string[] {
     ...literals(egress.join(), /'([a-z]+(?:_[a-z]+)+)'/g),
     ...literals(egress.join(), /`(status_)\$\{status\}`/g).map((prefix) => `${prefix}<number>`),
     ...literals(
-      ['attempt', 'rescue', 'verification'].map((file) => read(`src/callbacks/${file}.ts`)).join(),
+      ['attempt', 'record-attempt', 'rescue', 'verification'].map((file) => read(`src/callbacks/${file}.ts`)).join(),
       /errorCode: '([a-z_]+)'/g,
     ),
   ];

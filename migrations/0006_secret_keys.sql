@@ -1,0 +1,3 @@
+CREATE INDEX "endpoint_secrets_key" ON "ringback"."endpoint_secrets" USING btree ("key_id","expires_at");--> statement-breakpoint
+CREATE INDEX "endpoints_tls_key" ON "ringback"."endpoints" USING btree ("tls_key_id") WHERE tls_key_id IS NOT NULL;--> statement-breakpoint
+CREATE INDEX "idempotency_keys_key" ON "ringback"."idempotency_keys" USING btree ("response_key_id","expires_at") WHERE response_key_id IS NOT NULL;

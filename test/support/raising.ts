@@ -1,0 +1,54 @@
+import { onTestFinished } from 'vitest';
+import type { TestDatabase } from './database.ts';
+
+export interface Raising {
+  /** How often the error was raised. */
+  raised(): Promise<number>;
+  stop(): Promise<void>;
+}
+
+let triggers = 0;
+
+/**
+ * Has the database refuse what is inserted into a table: the first `times` rows for which `when` holds, with an error of that
+ * SQLSTATE. Counts by a sequence, which is not rolled back. Ends with the test.
+ */
+export async function raiseOnInsert(
+  { sql }: Pick<TestDatabase, 'sql'>,
+  table: 'delivery_attempts' | 'job_runs' | 'events',
+  sqlState: string,
+  { times = Number.MAX_SAFE_INTEGER, when = 'true' }: { times?: number; when?: string } = {},
+): Promise<Raising> {
+  const name = `raising_${++triggers}`;
+  await sql.unsafe(`
+    CREATE SEQUENCE ${name};
+    CREATE FUNCTION ${name}() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+      IF ${when} THEN
+        IF nextval('public.${name}') <= ${times} THEN
+          RAISE EXCEPTION 'raised by a test' USING ERRCODE = '${sqlState}';
+        END IF;
+      END IF;
+      RETURN NEW;
+    END $$;
+    CREATE TRIGGER ${name} BEFORE INSERT ON ringback.${table} FOR EACH ROW EXECUTE FUNCTION ${name}();`);
+  let isOver = false;
+  const stop = async () => {
+    if (isOver) return;
+    isOver = true;
+    await sql.unsafe(`DROP FUNCTION ${name} CASCADE`);
+  };
+  onTestFinished(async () => {
+    await stop();
+    await sql.unsafe(`DROP SEQUENCE ${name}`);
+  });
+  return {
+    raised: async () => {
+      const [row] = await sql.unsafe<{ count: number }[]>(
+        `SELECT least(CASE WHEN is_called THEN last_value ELSE 0 END, ${times})::float8 AS count FROM ${name}`,
+      );
+      return row!.count;
+    },
+    stop,
+  };
+}
