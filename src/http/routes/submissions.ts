@@ -1,5 +1,6 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import type { AccountId } from '#domain/ids.ts';
+import { elementTexts, memberText, replaceMember } from '#domain/json-text.ts';
 import { isFinal, type JobStatus } from '#domain/job.ts';
 import { type Refusal, type Result, refuse } from '#domain/problem.ts';
 import type { Admission } from '#jobs/submit/admission.ts';
@@ -93,7 +94,7 @@ export function submissionRoutes({
 
   return new OpenAPIHono<Env>({ defaultHook: onInvalid })
     .openapi(submit, async (c) => {
-      const submission = c.req.valid('json');
+      const submission = withInputText(c.req.valid('json'), await c.req.text());
       const request = idempotentRequest(c.req.header('idempotency-key'), submission);
       if (!request.ok) return problem(c, request);
       const { accountId } = c.get('apiKey');
@@ -120,13 +121,16 @@ export function submissionRoutes({
     .openapi(submitBatch, async (c) => {
       const { accountId } = c.get('apiKey');
       const { items } = c.req.valid('json');
+      const texts = elementTexts(memberText(await c.req.text(), 'items') ?? '');
       const failures: unknown[] = [];
       const judged = (error: unknown): Refusal => {
         failures.push(error);
         return refusalOf(error, judge, false);
       };
       // One that fails must not take along what is known of the others.
-      const results = await Promise.all(items.map((item) => submitItem(submitter, accountId, item).catch(judged)));
+      const results = await Promise.all(
+        items.map((item, index) => submitItem(submitter, accountId, item, texts[index]!).catch(judged)),
+      );
       if (failures.length > 0) logFault(log, c, refusalOf(failures[0], judge, false), failures[0]);
       tellLimits(c, admission.rateLimit(accountId));
       return c.body(`{"items":[${results.map(renderItem).join(',')}]}`, 207, {
@@ -142,8 +146,8 @@ const isOver = ({ status }: { readonly status: JobStatus }) => isFinal(status);
 /** The job as it is by now, with what only the first answer shows: the signing secret of an endpoint that it made. */
 function withSecret(body: string, first: string): string {
   if (!first.includes('"signing_secret"')) return body;
-  const { callback } = JSON.parse(first) as { callback?: object };
-  return JSON.stringify({ ...(JSON.parse(body) as object), ...(callback && { callback }) });
+  const callback = memberText(first, 'callback');
+  return callback === undefined ? body : replaceMember(body, 'callback', callback);
 }
 
 function idempotentRequest(header: string | undefined, submission: Submission): Result<IdempotentRequest | undefined> {
@@ -159,11 +163,22 @@ function underKey(key: string, submission: Submission): Result<IdempotentRequest
   return fingerprint.ok ? { ok: true, value: { key, fingerprint: fingerprint.value } } : fingerprint;
 }
 
+/** @param text the submission as it was sent */
+function withInputText(submission: Submission, text: string): Submission {
+  return submission.input === undefined ? submission : { ...submission, inputText: memberText(text, 'input') };
+}
+
 /** An item of a batch, checked by itself: a bad one must not keep the others out. */
-async function submitItem(submitter: Submitter, accountId: AccountId, item: unknown): Promise<Result<Accepted>> {
+async function submitItem(
+  submitter: Submitter,
+  accountId: AccountId,
+  item: unknown,
+  text: string,
+): Promise<Result<Accepted>> {
   const checked = batchItemSchema.safeParse(item);
   if (!checked.success) return refusalOfIssues(checked.error.issues, 'invalid_body');
-  const { idempotency_key: key, ...submission } = checked.data;
+  const { idempotency_key: key, ...given } = checked.data;
+  const submission = withInputText(given, text);
   const request = key === undefined ? undefined : underKey(key, submission);
   if (request?.ok === false) return request;
   return submitter.submit(accountId, submission, request?.value);

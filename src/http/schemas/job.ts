@@ -5,7 +5,10 @@ import { idSchema, moment, problemSchema, storable, timestamp, UNSTORABLE } from
 const metadata = z
   .record(z.string().min(1).max(64).refine(storable, UNSTORABLE), z.string().max(500).refine(storable, UNSTORABLE))
   .refine((value) => Object.keys(value).length <= 50, 'must have 50 keys at most')
-  .openapi({ description: 'Yours: comes back with the job and in callbacks.', example: { order: '4711' } });
+  .openapi({
+    description: 'Yours: comes back with the job and in callbacks, in no order.',
+    example: { order: '4711' },
+  });
 
 const events = z
   .array(z.enum(CALLBACK_EVENT_TYPES))
@@ -41,7 +44,14 @@ const retry = retrySchema.transform((given) => ({
 export const submissionSchema = z
   .strictObject({
     type: z.string().min(1).max(100).openapi({ example: 'ringback.echo' }),
-    input: z.unknown().optional().openapi({ description: "Checked against the job type's schema." }),
+    input: z
+      .unknown()
+      .optional()
+      .openapi({
+        description:
+          "Checked against the job type's schema, and kept as it was sent. For a handler in JavaScript, a number that would become " +
+          'another one is refused: see docs/guides/json.md.',
+      }),
     callback: callback.optional(),
     metadata: metadata.optional(),
     priority: z
@@ -95,7 +105,10 @@ export const jobSchema = z
     status: z.enum(JOB_STATUSES),
     done: z.boolean(),
     progress: z.object({ percent: z.number(), message: z.string().optional() }).optional(),
-    output: z.unknown().optional().openapi({ description: 'Once succeeded, unless it is large or not JSON.' }),
+    output: z
+      .unknown()
+      .optional()
+      .openapi({ description: 'Once succeeded, unless it is large or not JSON. As it was handed in.' }),
     result_url: z.string().optional().openapi({ description: 'Once succeeded, instead of a large output.' }),
     result: z
       .object({ content_type: z.string(), bytes: z.int(), sha256: z.string() })
