@@ -4,6 +4,8 @@ import { createBackendClient } from '#egress/backend-client.ts';
 import { backendWork } from '#jobs/backend/backend-work.ts';
 import { Completions } from '#jobs/backend/completions.ts';
 import { fireSchedules } from '#jobs/schedule/fire-schedules.ts';
+import { Obstacles } from '#jobs/schedule/obstacles.ts';
+import { noteOverdueSchedules, reviveSchedules } from '#jobs/schedule/tend-schedules.ts';
 import { expireJobs, moveStrays, rescueRuns } from '#jobs/run/rescue.ts';
 import { Retention } from '#jobs/read/retention.ts';
 import { Runner } from '#jobs/run/runner.ts';
@@ -96,7 +98,8 @@ function createCourier({ config, log, secretKeys: keys }: ServiceDeps, parts: Pa
 }
 
 function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared): Role {
-  const rescue = { ...parts, ...shared, log, cancelGraceMs: config.cancelGraceMs };
+  const obstacles = new Obstacles(shared.types, log);
+  const rescue = { ...parts, ...shared, log, obstacles, cancelGraceMs: config.cancelGraceMs };
   const upkeep = { ...parts, log };
   const rescueCallbacks = { ...parts, log, schedule: config.callbackSchedule };
   const { retentionDays, recordRetentionDays } = config;
@@ -108,6 +111,8 @@ function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared
     { name: 'rescue deliveries', ...patient, run: () => rescueDeliveries(rescueCallbacks) },
     { name: 'release stranded deliveries', everyMs: 30_000, run: () => releaseStranded(rescueCallbacks) },
     { name: 'expire jobs', everyMs: 1000, run: () => expireJobs(rescue) },
+    { name: 'note overdue schedules', everyMs: 10_000, run: () => noteOverdueSchedules(rescue, new Date()) },
+    { name: 'revive schedules', everyMs: 60_000, run: () => reviveSchedules(rescue, new Date()) },
     { name: 'fire schedules', everyMs: 1000, run: () => fireSchedules(rescue, new Date()) },
     { name: 'move strays', everyMs: 60_000, run: () => moveStrays(rescue) },
     { name: 'forget idempotency keys', everyMs: 60_000, run: () => forgetKeys(upkeep) },
