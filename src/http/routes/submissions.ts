@@ -9,12 +9,13 @@ import type { JobWatch } from '#jobs/wait/job-watch.ts';
 import type { PollEstimate } from '#jobs/wait/poll-estimate.ts';
 import type { Submission } from '#jobs/submit/submission.ts';
 import type { Accepted, Submitter } from '#jobs/submit/submit.ts';
+import type { Logger } from '#log.ts';
 import type { Env } from '../env.ts';
 import { fingerprintOf, parseIdempotencyKey } from '../idempotency-key.ts';
 import type { RenderJob } from '../job-representation.ts';
 import { jsonBody } from '../middleware/json-body.ts';
 import { preferredWait } from '../prefer.ts';
-import { problem, problemBody } from '../problem.ts';
+import { type ErrorJudge, logFault, problem, problemBody, refusalOf } from '../problem.ts';
 import { headerParameter, json, preferParameter, problems } from '../schemas/common.ts';
 import { tellLimits } from '../rate-limit.ts';
 import { batchItemSchema, batchResultSchema, batchSchema, jobSchema, submissionSchema } from '../schemas/job.ts';
@@ -27,6 +28,8 @@ export interface SubmissionRoutesDeps {
   readonly watch: JobWatch;
   readonly polls: Pick<PollEstimate, 'after'>;
   readonly renderJob: RenderJob;
+  readonly judge: ErrorJudge;
+  readonly log: Logger;
 }
 
 /** A batch may be this many times as large as one submission. */
@@ -51,6 +54,8 @@ export function submissionRoutes({
   watch,
   polls,
   renderJob,
+  judge,
+  log,
 }: SubmissionRoutesDeps) {
   const submit = createRoute({
     method: 'post',
@@ -77,7 +82,11 @@ export function submissionRoutes({
     method: 'post',
     path: '/v1/jobs/batch',
     summary: 'Submit up to 1,000 jobs',
-    description: 'Each stands for itself: some may be accepted and others refused. In the order of the request.',
+    description:
+      'Each stands for itself: some may be accepted and others refused. In the order of the request. The response is 207 also ' +
+      'when every item was refused, or the database could be reached for some of them only: `database_unavailable` was not ' +
+      'stored, `outcome_unknown` may have been. Give each item an `idempotency_key`: then the whole batch can be sent again, ' +
+      'also when no response came, and nothing is made twice.',
     middleware: [jsonBody(maxBodyBytes * BATCH_FACTOR)] as const,
     request: { body: { required: true, content: { 'application/json': { schema: batchSchema } } } },
     responses: { 207: json(batchResultSchema, 'What became of each.'), ...problems(400, 413, 415, 422, 429) },
@@ -113,9 +122,16 @@ export function submissionRoutes({
       const { accountId } = c.get('apiKey');
       const { items } = c.req.valid('json');
       const texts = elementTexts(memberText(await c.req.text(), 'items') ?? '');
+      const failures: unknown[] = [];
+      const judged = (error: unknown): Refusal => {
+        failures.push(error);
+        return refusalOf(error, judge, false);
+      };
+      // One that fails must not take along what is known of the others.
       const results = await Promise.all(
-        items.map((item, index) => submitItem(submitter, accountId, item, texts[index]!)),
+        items.map((item, index) => submitItem(submitter, accountId, item, texts[index]!).catch(judged)),
       );
+      if (failures.length > 0) logFault(log, c, refusalOf(failures[0], judge, false), failures[0]);
       tellLimits(c, admission.rateLimit(accountId));
       return c.body(`{"items":[${results.map(renderItem).join(',')}]}`, 207, {
         'content-type': 'application/json',

@@ -92,7 +92,7 @@ export const batchItemSchema = submissionSchema
       .string()
       .regex(/^[\x20-\x7e]{1,255}$/, 'must be 1 to 255 printable ASCII characters')
       .optional()
-      .openapi({ description: 'As the header of a single submission.' }),
+      .openapi({ description: 'As the header of a single submission. Recommended: see there.' }),
   })
   .openapi('BatchItem');
 
@@ -162,7 +162,10 @@ export const jobSchema = z
   .openapi('Job');
 
 const refusedItemSchema = problemSchema
-  .extend({ retry_after: z.int().optional().openapi({ description: 'Seconds, as `Retry-After` would say.' }) })
+  .extend({
+    retry_after: z.int().optional().openapi({ description: 'Seconds, as `Retry-After` would say.' }),
+    job_id: z.string().optional().openapi({ description: 'With `outcome_unknown`: the job, if it was stored.' }),
+  })
   .openapi('RefusedItem');
 
 export const batchResultSchema = z
