@@ -14,6 +14,7 @@ const MAX_FAULTS = 20;
 /** True when JavaScript writes the number as another spelling of the very same: 1.10, 1E5, but not -0 nor 9007199254740993. */
 function isWrittenBack(token: string): boolean {
   const value = Number(token);
+  if (String(value) === token) return true;
   if (!Number.isFinite(value) || Object.is(value, -0)) return false;
   return decimalOf(token) === decimalOf(String(value));
 }

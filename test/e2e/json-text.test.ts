@@ -19,7 +19,7 @@ const HOSTILE =
 /** What back ends and workers answer with; its own numbers, so that neither can pass for the other. */
 const ANSWER = '{"total":18446744073709551617,\r\n "limit":-1e999, "zero":-0.0, "2":1,"1":2, "tiny":1e-400}';
 
-const answers = new Map<string, string>();
+const answers = new Map<string, string | Buffer>();
 const calls: Array<{ readonly path: string; readonly body: string; readonly completionUrl: string }> = [];
 const server = createServer((request, response) => {
   void text(request).then((body) => {
@@ -231,19 +231,41 @@ describe('an output', () => {
     expect((await ask('GET', `/v1/jobs/${id}/result`)).text).toBe(ANSWER);
   });
 
-  it('told at a completion URL is kept as it was sent', async () => {
+  it('of a remote worker is kept as it was sent when it is too large to stand in the job', async () => {
+    const large = `{"text":"${'x'.repeat(100_000)}", "id":9007199254740993 }`;
+    const id = await submit('test.remote', '1');
+    const { run } = await claim();
+    await tell(ask, run, 'complete', `{"output":${large}}`);
+    await untilDone(ask, id);
+    expect((await ask('GET', `/v1/jobs/${id}/result`)).text).toBe(large);
+  });
+
+  it('told at a completion URL is kept as it was sent, and refused when it is not UTF-8', async () => {
     answers.set('test.backend', '');
     const count = calls.length;
     const id = await submit('test.backend', '1');
     await eventually(() => expect(calls.length).toBe(count + 1));
     answers.delete('test.backend');
-    const response = await fetch(calls.at(-1)!.completionUrl, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: `{"status":"succeeded","output":${ANSWER}}`,
-    });
+    const complete = (body: string, encoding: BufferEncoding) =>
+      fetch(calls.at(-1)!.completionUrl, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: Buffer.from(body, encoding),
+      });
+    const refused = await complete('{"status":"succeeded","output":"Jos\xe9"}', 'latin1');
+    expect([refused.status, await refused.json()]).toMatchObject([400, { code: 'malformed_json', offset: 35 }]);
+    const response = await complete(`{"status":"succeeded","output":${ANSWER}}`, 'utf8');
     expect(response.status, await response.text()).toBe(204);
     expect(await doneText(id)).toContain(`"output":${ANSWER}`);
+  });
+
+  it('of a back end that is not UTF-8 fails the run, and says where', async () => {
+    answers.set('test.typed', Buffer.from('{"order":1,"note":"Jos\xe9"}', 'latin1'));
+    const id = await submit('test.typed', '1', ',"retry":{"max_runs":1}');
+    expect((await untilDone(ask, id)).error).toEqual({
+      code: 'backend_invalid',
+      message: 'The back end answered with JSON that is not UTF-8: its first wrong byte is at offset 22.',
+    });
   });
 
   it('keeps its digits where a schema reads, orders and completes it', async () => {
@@ -255,6 +277,19 @@ describe('an output', () => {
     expect(await doneText(await submit('test.typed', '1'))).toContain(
       '"output":{ "note":"\\u00e9", "order":7615917337495251231 }',
     );
+  });
+});
+
+describe('metadata', () => {
+  it.each(['constructor', 'toString', '1'])('comes back whatever its names are: %s', async (name) => {
+    const accepted = await ask('POST', '/v1/jobs', submission('test.inline', '1', `,"metadata":{"${name}":"x"}`));
+    expect(accepted.text).toContain(`"metadata":{"${name}":"x"}`);
+    expect(await doneText(accepted.json.id)).toContain(`"metadata":{"${name}":"x"}`);
+  });
+
+  it('with a name that would be lost is refused', async () => {
+    const refused = await ask('POST', '/v1/jobs', submission('test.inline', '1', ',"metadata":{"__proto__":"x"}'));
+    expect(expectProblem(refused, 'invalid_body').errors[0].path).toBe('/metadata/__proto__');
   });
 });
 

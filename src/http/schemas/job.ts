@@ -2,13 +2,24 @@ import { z } from '@hono/zod-openapi';
 import { CALLBACK_EVENT_TYPES, JOB_STATUSES, RUN_STATUSES } from '#domain/job.ts';
 import { idSchema, moment, problemSchema, storable, timestamp, UNSTORABLE } from './common.ts';
 
-const metadata = z
+/** A record of zod's leaves `__proto__` out without a word. */
+const PROTO = '__proto__';
+const refuseProto = (value: unknown, context: z.RefinementCtx) => {
+  if (typeof value === 'object' && value !== null && Object.hasOwn(value, PROTO))
+    context.addIssue({ code: 'custom', path: [PROTO], message: 'is a name that cannot be used' });
+  return value;
+};
+
+const names = z
   .record(z.string().min(1).max(64).refine(storable, UNSTORABLE), z.string().max(500).refine(storable, UNSTORABLE))
-  .refine((value) => Object.keys(value).length <= 50, 'must have 50 keys at most')
-  .openapi({
-    description: 'Yours: comes back with the job and in callbacks, in no order.',
-    example: { order: '4711' },
-  });
+  .refine((value) => Object.keys(value).length <= 50, 'must have 50 keys at most');
+
+const metadata = z.preprocess(refuseProto, names).openapi({
+  type: 'object',
+  additionalProperties: { type: 'string', maxLength: 500 },
+  description: 'Yours: comes back with the job and in callbacks, in no order.',
+  example: { order: '4711' },
+});
 
 const events = z
   .array(z.enum(CALLBACK_EVENT_TYPES))

@@ -93,6 +93,14 @@ describe('a run that fails', () => {
     expect(await runs(job)).toEqual([[1, 'failed', 'handler_error']]);
   });
 
+  test('before it begins, when its type was done elsewhere and a handler would get another number', async () => {
+    const job = await submit({ inputText: '{"id":[9007199254740993]}' });
+    run(jobType(() => expect.fail('must not be called')));
+    const { error } = await ended(job);
+    expect(error?.code).toBe('invalid_input');
+    expect(error?.message).toMatch(/\/id\/0 cannot be represented: 9007199254740993 would become 9007199254740992/);
+  });
+
   test.each<[string, unknown, RegExp]>([
     ['a string', 'oops', /"oops"/],
     ['nothing', undefined, /undefined/],
