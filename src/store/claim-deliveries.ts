@@ -210,7 +210,7 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
         attempt_id = 'att_' || ${ids}::text || substr(${BASE_32}, number / 32 + 1, 1) || substr(${BASE_32}, number % 32 + 1, 1),
         worker_id = ${workerId},
         leased_at = ${now},
-        lease_expires_at = now() + ${leaseMs} * interval '1 ms'
+        lease_expires_at = greatest(now(), ${now}) + ${leaseMs} * interval '1 ms'
       FROM picked
       WHERE item.account_id = picked.account_id AND item.delivery_id = picked.delivery_id
       RETURNING item.account_id, item.delivery_id, item.endpoint_id, item.event_id, item.event_created_at, item.attempt_id,

@@ -16,7 +16,8 @@ beforeEach(async () => {
 
 const RUNNER = { leaseMs: 15_000, capped: false };
 const WORKER = { leaseMs: 15_000, capped: true };
-const renew = (runs: readonly RunRef[], lease: typeof RUNNER) => renewLeases(database.sql, runs, lease);
+const renew = (runs: readonly RunRef[], lease: typeof RUNNER) =>
+  renewLeases(database.sql, runs, { ...lease, now: new Date() });
 const row = (run: RunRef) => rowOf(database, run);
 
 /** Renews as asked, and tells between which moments the new lease must end. */
