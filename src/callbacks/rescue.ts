@@ -13,6 +13,8 @@ import {
 import { type Made, settle, type SettleDeps } from './settle.ts';
 
 export interface RescueDeps extends SettleDeps {
+  /** Leases that ended before were given up. */
+  readonly lapsedBefore: () => Date;
   readonly log: Logger;
   /** Of endpoints without one of their own. */
   readonly schedule: readonly number[];
@@ -28,7 +30,7 @@ export async function rescueDeliveries(deps: RescueDeps): Promise<void> {
 /** Answers how many it settled. */
 async function rescueSome(deps: RescueDeps): Promise<number> {
   const { db, log, schedule, announceDeliveries } = deps;
-  const lapsed = await findLapsedAttempts(db, BATCH);
+  const lapsed = await findLapsedAttempts(db, { limit: BATCH, before: deps.lapsedBefore() });
   if (lapsed.length === 0) return 0;
   const now = deps.clock.now();
   const made = lapsed.map((attempt) => ({ settlement: interrupted(attempt, schedule, now), health: HEALTHY }));
@@ -100,10 +102,10 @@ export async function releaseStranded({
 
 /** Makes up to `limit` deliveries ready whose next attempt is due; answers how many. */
 export async function promoteDeliveries(
-  { db, announceDeliveries }: Pick<RescueDeps, 'db' | 'announceDeliveries'>,
+  { db, clock, announceDeliveries }: Pick<RescueDeps, 'db' | 'clock' | 'announceDeliveries'>,
   limit: number,
 ): Promise<number> {
-  const promoted = await promoteDueDeliveries(db, limit);
+  const promoted = await promoteDueDeliveries(db, clock.now(), limit);
   if (promoted > 0) announceDeliveries();
   return promoted;
 }

@@ -205,3 +205,27 @@ export async function advanceSchedules(
     WHERE schedule.account_id = r."accountId" AND schedule.id = r.id AND r.id LIKE 'sch\\_%' -- FEW_ROWS: see database.ts
   `;
 }
+
+export interface ComingSchedule extends ScheduleRef, Pick<ScheduleRecord, 'cron' | 'timeZone'> {
+  readonly nextFireAt: Date;
+}
+
+/** Schedules whose time has yet to come, in the order of `job_schedules_pkey`; `after` is the last of the page before. */
+export async function listComingSchedules(
+  { sql }: Database,
+  { now, after, limit }: { now: Date; after: ScheduleRef | undefined; limit: number },
+): Promise<ComingSchedule[]> {
+  return sql<ComingSchedule[]>`
+    SELECT account_id AS "accountId", id, cron, time_zone AS "timeZone", next_fire_at AS "nextFireAt"
+    FROM ringback.job_schedules
+    WHERE (account_id, id) > (${after?.accountId ?? ''}, ${after?.id ?? ''}) AND next_fire_at > ${now}
+    ORDER BY account_id, id LIMIT ${limit}`;
+}
+
+/** Moves a schedule's next time, unless it has moved meanwhile. */
+export async function moveNextFire({ sql }: Database, schedule: ComingSchedule, to: Date): Promise<boolean> {
+  const moved = await sql`
+    UPDATE ringback.job_schedules SET next_fire_at = ${to}
+    WHERE account_id = ${schedule.accountId} AND id = ${schedule.id} AND next_fire_at = ${schedule.nextFireAt}`;
+  return moved.count === 1;
+}

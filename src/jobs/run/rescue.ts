@@ -1,3 +1,4 @@
+import type { Clock } from '#domain/clock.ts';
 import type { Logger } from '#log.ts';
 import { type Database, isUnavailable } from '#store/database.ts';
 import { findJobs } from '#store/job-reads.ts';
@@ -12,6 +13,9 @@ import type { RunOutcome } from './run-end.ts';
 
 export interface RescueDeps {
   readonly db: Database;
+  readonly clock: Clock;
+  /** Leases that ended before were given up. */
+  readonly lapsedBefore: () => Date;
   readonly types: JobTypes;
   readonly endings: Endings;
   readonly log: Logger;
@@ -34,7 +38,7 @@ export async function rescueRuns(deps: RescueDeps): Promise<void> {
 /** Answers how many it ended. */
 async function rescueSome(deps: RescueDeps): Promise<number> {
   const cancelGraceMs = deps.cancelGraceMs + CANCEL_SLACK_MS;
-  const lapsed = await findLapsedRuns(deps.db, { limit: BATCH, cancelGraceMs });
+  const lapsed = await findLapsedRuns(deps.db, { limit: BATCH, cancelGraceMs, before: deps.lapsedBefore() });
   if (lapsed.length === 0) return 0;
   const jobs = new Map((await findJobs(deps.db, lapsed)).map((job) => [job.id, job]));
   const rescued = await Promise.all(
@@ -77,7 +81,7 @@ export async function expireJobs(deps: RescueDeps): Promise<void> {
 
 /** Answers how many it ended. */
 async function expireSome(deps: RescueDeps): Promise<number> {
-  const due = await findExpiredJobs(deps.db, BATCH);
+  const due = await findExpiredJobs(deps.db, deps.clock.now(), BATCH);
   if (due.length === 0) return 0;
   const jobs = await findJobs(deps.db, due);
   const waiting = jobs.filter(({ status }) => status === 'queued');

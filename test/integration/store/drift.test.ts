@@ -9,6 +9,7 @@ import {
   endpoints,
   endpointSecrets,
 } from '#store/schema/callbacks.ts';
+import { databaseClock } from '#store/schema/database-clock.ts';
 import { events, jobRuns, jobs } from '#store/schema/jobs.ts';
 import { jobLogs, jobTombstones, resultChunks } from '#store/schema/results.ts';
 import { deliveryQueue } from '#store/schema/delivery-queue.ts';
@@ -21,6 +22,7 @@ const database = useDatabase();
 const TABLES: readonly PgTable[] = [
   accounts,
   apiKeys,
+  databaseClock,
   deliveries,
   deliveryAttempts,
   endpoints,
@@ -84,7 +86,7 @@ test('there are no other tables', async () => {
 });
 
 /** Of nobody: a small table that every node can have. */
-const SHARED = ['job_type_stats', 'migrations'];
+const SHARED = ['database_clock', 'job_type_stats', 'migrations'];
 
 test('a primary key starts with the account, so that a table can be distributed by it', async () => {
   const rows = await database.sql<{ table: string; first: string }[]>`
