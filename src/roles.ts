@@ -5,6 +5,8 @@ import { backendWork } from '#jobs/backend/backend-work.ts';
 import { Completions } from '#jobs/backend/completions.ts';
 import { ScheduleCorrection } from '#jobs/schedule/correct-schedules.ts';
 import { fireSchedules } from '#jobs/schedule/fire-schedules.ts';
+import { Obstacles } from '#jobs/schedule/obstacles.ts';
+import { noteOverdueSchedules, reviveSchedules } from '#jobs/schedule/tend-schedules.ts';
 import { expireJobs, moveStrays, rescueRuns } from '#jobs/run/rescue.ts';
 import { Retention } from '#jobs/read/retention.ts';
 import { Runner } from '#jobs/run/runner.ts';
@@ -99,7 +101,9 @@ function createCourier({ config, log, secretKeys: keys }: ServiceDeps, parts: Pa
 
 function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared): Role {
   const rescueBefore = () => lapsedBefore(parts.clock);
-  const rescue = { ...parts, ...shared, log, cancelGraceMs: config.cancelGraceMs, lapsedBefore: rescueBefore };
+  const obstacles = new Obstacles(shared.types, log);
+  const { cancelGraceMs } = config;
+  const rescue = { ...parts, ...shared, log, obstacles, cancelGraceMs, lapsedBefore: rescueBefore };
   const upkeep = { ...parts, log };
   const rescueCallbacks = { ...parts, log, schedule: config.callbackSchedule, lapsedBefore: rescueBefore };
   const correction = new ScheduleCorrection({ ...parts, log });
@@ -117,6 +121,8 @@ function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared
     { name: 'expire jobs', everyMs: 1000, run: byTheClock(() => expireJobs(rescue)) },
     { name: 'fire schedules', everyMs: 1000, run: byTheClock(() => fireSchedules(rescue, parts.clock.now())) },
     { name: 'correct schedules', everyMs: 5000, run: () => correction.run() },
+    { name: 'note overdue', everyMs: 10_000, run: byTheClock(() => noteOverdueSchedules(rescue, parts.clock.now())) },
+    { name: 'revive schedules', everyMs: 60_000, run: byTheClock(() => reviveSchedules(rescue, parts.clock.now())) },
     { name: 'move strays', everyMs: 60_000, run: () => moveStrays(rescue) },
     { name: 'forget idempotency keys', everyMs: 60_000, run: guarded(() => forgetKeys(upkeep)) },
     { name: 'retire jobs', everyMs: 5000, run: guarded(() => retention.run()) },

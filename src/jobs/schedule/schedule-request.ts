@@ -100,11 +100,11 @@ export function pausedSchedule(before: ScheduleRecord): ScheduleRecord {
   return before.paused ? before : { ...before, paused: true, nextFireAt: null };
 }
 
-/** Goes on with the first time after now. */
+/** Goes on with the first time after now. Refused while nobody could say when that is, also when it is not paused. */
 export function resumedSchedule(before: ScheduleRecord, now: Date): Result<ScheduleRecord> {
-  if (!before.paused) return { ok: true, value: before };
   const cron = parseCron(before.cron, before.timeZone);
   if (!cron.ok) return cron;
+  if (!before.paused && before.nextFireAt !== null) return { ok: true, value: before };
   return { ok: true, value: { ...before, paused: false, nextFireAt: nextFireOf(cron.value, before, now) } };
 }
 
