@@ -23,7 +23,6 @@ import { RunReports } from '#jobs/remote/run-reports.ts';
 import { Schedules } from '#jobs/schedule/schedules.ts';
 import { Submitter } from '#jobs/submit/submit.ts';
 import type { Signals } from '#queue/signals.ts';
-import type { Database } from '#store/database.ts';
 import { isTransient } from '#store/transient.ts';
 import { VERSION } from './version.ts';
 import type { Parts, ServiceDeps, Shared } from './parts.ts';
@@ -47,10 +46,11 @@ export function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts:
   const admission = new Admission({ db, defaults: { perSecond, maxPending }, depth, onError });
   const polls = new PollEstimate({ db, types: shared.types, onError });
   const jobs = new JobQueries(db, polls);
+  const submitter = new Submitter({ ...parts, ...shared, keys, targets, admission });
   const probing = { ...parts, log, keys, timeoutMs: config.callbackTimeoutMs };
   return createApp({
     ...shared,
-    submitter: new Submitter({ ...parts, ...shared, keys, targets, admission }),
+    submitter,
     admission,
     schedules: new Schedules({ ...parts, ...shared, keys, targets, admission }),
     jobs,
@@ -75,20 +75,19 @@ export function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts:
     maxResultBytes: config.results.maxBytes,
     log,
     version: VERSION,
-    isReady: () => answers(db),
+    isReady: () => withinPatience(submitter.probe()),
     isUnavailable: isTransient,
   });
 }
 
 const READY_TIMEOUT_MS = 2000;
 
-/** Asks the database, but does not wait long for it. */
-async function answers({ sql }: Database): Promise<boolean> {
-  const query = sql`SELECT 1`;
+/** Whether it succeeds, and soon. */
+async function withinPatience(probe: Promise<unknown>): Promise<boolean> {
   const { promise: tooLate, resolve } = Promise.withResolvers<boolean>();
   const timer = setTimeout(resolve, READY_TIMEOUT_MS, false);
   return Promise.race([
-    query.then(
+    probe.then(
       () => true,
       () => false,
     ),

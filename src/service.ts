@@ -4,7 +4,7 @@ import { type HttpServer, listen } from '#http/server.ts';
 import { RunTeller } from '#jobs/run/run-teller.ts';
 import { loadJobTypes } from '#jobs/type/load-config.ts';
 import type { Logger } from './log.ts';
-import { type Database, isForbidden, isUnavailable } from '#store/database.ts';
+import { type Database, isForbidden, isPooler, isUnavailable } from '#store/database.ts';
 import { migrate } from '#store/migrate.ts';
 import { createApi, createRemoteWorkers } from './api.ts';
 import { openParts, type ServiceDeps } from './parts.ts';
@@ -95,6 +95,9 @@ function explainListen(error: unknown): never {
 const START_PATIENCE_MS = 30_000;
 const START_RETRY_MS = 1000;
 
+const GO_DIRECTLY =
+  'migrations and LISTEN need a session of their own; set DATABASE_DIRECT_URL to PostgreSQL itself, and DATABASE_URL to the pooler';
+
 /** The database may start a moment after us. */
 async function migrateWhenReady(url: string, log: Logger): Promise<void> {
   const deadline = Date.now() + START_PATIENCE_MS;
@@ -104,6 +107,7 @@ async function migrateWhenReady(url: string, log: Logger): Promise<void> {
       return;
     } catch (error) {
       if (isForbidden(error)) throw new StartError(`the database refuses us: ${describe(error)}`, { cause: error });
+      if (isPooler(error)) throw new StartError(`${describe(error)}: ${GO_DIRECTLY}`, { cause: error });
       if (!isUnavailable(error)) throw error;
       if (Date.now() > deadline)
         throw new StartError(`the database cannot be reached: ${describe(error)}`, { cause: error });

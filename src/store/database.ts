@@ -12,7 +12,7 @@ export interface Database {
   readonly sql: Sql;
   /** Plain reads and writes, typed by the schema. Same pool. */
   readonly orm: PostgresJsDatabase;
-  /** Runs `work` in a transaction: committed when it resolves, rolled back when it rejects. */
+  /** Runs `work` in a transaction: committed when it resolves, rolled back when it rejects. After a deadlock it is run again. */
   transaction<R>(work: (tx: Transaction) => Promise<R>): Promise<R>;
   /** The same pool, for statements that may take so long: in milliseconds. */
   within(statementTimeoutMs: number): Database;
@@ -60,4 +60,4 @@ export function transaction<T>(db: Database, work: (tx: Transaction) => Promise<
   return db.transaction(work);
 }
 
-export { isDuplicate, isForbidden, isOutcomeUnknown, isUnavailable } from './sql-errors.ts';
+export { isDuplicate, isForbidden, isOutcomeUnknown, isPooler, isUnavailable } from './sql-errors.ts';

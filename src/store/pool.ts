@@ -1,6 +1,7 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import type { RowList } from 'postgres';
 import { Session, type SessionOptions } from './session.ts';
-import { ConnectionLostError, endsSession } from './sql-errors.ts';
+import { ConnectionLostError, endsSession, isRolledBack } from './sql-errors.ts';
 import type { Sql, Statement } from './statement.ts';
 import { Patience } from './patience.ts';
 import { Transaction } from './transaction.ts';
@@ -20,6 +21,9 @@ interface Waiter {
 const CHECK_EVERY_MS = 250;
 /** How long to wait for a connection when all are in use. */
 const ACQUIRE_TIMEOUT_MS = 5000;
+/** Of what others' transactions were in the way of. Spread, so that the same two do not meet again. */
+const MAX_TRIES = 3;
+const RETRY_WITHIN_MS = 25;
 const CLOSED = 'the database is closed';
 /**
  * Connections that belong to one statement or one transaction at a time. Opened when needed, most recently used first; a connection
@@ -46,7 +50,7 @@ export class Pool {
     return this.#use((session) => new Transaction(session, this.#patience, timeoutMs).runOne(statement));
   }
 
-  /** Runs `work` in a transaction: committed when it resolves, rolled back when it rejects. */
+  /** Runs `work` in a transaction: committed when it resolves, rolled back when it rejects. It may be run more than once. */
   transaction<R>(work: (sql: Sql) => Promise<R>, timeoutMs: number): Promise<R> {
     return this.#use((session) => new Transaction(session, this.#patience, timeoutMs).run(work));
   }
@@ -69,7 +73,19 @@ export class Pool {
     for (const session of this.#all) session.destroy(CLOSED);
   }
 
+  /** Once more after a deadlock or a serialization failure: the server has rolled everything back. */
   async #use<R>(work: (session: Session) => Promise<R>): Promise<R> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#useOnce(work);
+      } catch (error) {
+        if (!isRolledBack(error) || tries === MAX_TRIES) throw error;
+        await pause(Math.random() * RETRY_WITHIN_MS * tries);
+      }
+    }
+  }
+
+  async #useOnce<R>(work: (session: Session) => Promise<R>): Promise<R> {
     const session = await this.#acquire();
     try {
       const result = await work(session);

@@ -87,7 +87,7 @@ export const AFTER_CONNECTING = `
  */
 export function beginPooled(statementTimeoutMs: number): string {
   const settings = Object.entries(sessionSettings(statementTimeoutMs, true)).filter(
-    ([name]) => !name.startsWith('default_transaction_') && name !== 'exit_on_error',
+    ([name]) => !name.startsWith('default_transaction_'),
   );
   const local = settings.map(([name, value]) => `SET LOCAL ${name} = '${value}'`).join('; ');
   const durable = `SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'`;

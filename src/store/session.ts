@@ -141,8 +141,9 @@ export class Session {
       reject(new ConnectionLostError(this.#fault.message, 'none', this.#fault.cause));
       return promise;
     }
+    // The answers come one after the other: what counts is how long the next one takes.
+    if (this.#pending.size === 0) this.#expectAnswer();
     this.#pending.add(reject);
-    this.#expectAnswer();
     write(this.#client).then(
       (rows) => {
         this.#settled(reject);

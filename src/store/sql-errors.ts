@@ -33,6 +33,11 @@ export function isUnavailable(error: unknown): boolean {
   return UNAVAILABLE.test(codeOf(error));
 }
 
+/** Others' transactions were in its way, and the server has undone it: a serialization failure, or a deadlock. */
+export function isRolledBack(error: unknown): boolean {
+  return /^40(?:001|P01)$/.test(codeOf(error));
+}
+
 /** True when nobody knows whether what was sent has been, or will be, committed. */
 export function isOutcomeUnknown(error: unknown): boolean {
   const cause = innermost(error);
@@ -52,6 +57,11 @@ export function isDuplicate(error: unknown): boolean {
 /** True when it refuses us, and always will: wrong user or password, no such database, no right to it. */
 export function isForbidden(error: unknown): boolean {
   return /^(?:28|3D000|42501)/.test(codeOf(error));
+}
+
+/** True when something in between refuses what a session starts with, as PgBouncer does: PostgreSQL itself would not. */
+export function isPooler(error: unknown): boolean {
+  return codeOf(error) === '08P01';
 }
 
 /** True when the session is of no further use: it ended, or its server no longer takes writes. */

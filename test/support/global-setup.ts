@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import postgres, { type Sql } from 'postgres';
 import type { TestProject } from 'vitest/node';
 import { migrate } from '#store/migrate.ts';
+import { findPgBouncer, type PgBouncer, startPgBouncer } from './pgbouncer.ts';
 import { findServer } from './postgres-server.ts';
 import { databaseUrl } from './provided-server.ts';
 
@@ -30,8 +31,26 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
     await teardown();
     throw error;
   }
-  project.provide('server', { adminUrl: server.url, template, survives: server.survives });
-  return teardown;
+  const pooler = await startPooler(process.env, server.url);
+  project.provide('server', {
+    adminUrl: server.url,
+    template,
+    survives: server.survives,
+    pooler: pooler && new URL(pooler.url(server.url)).host,
+  });
+  return async () => {
+    await pooler?.stop();
+    await teardown();
+  };
+}
+
+/** `TEST_POOLER=pgbouncer`: the services of end-to-end tests reach their database through it. */
+async function startPooler(env: NodeJS.ProcessEnv, serverUrl: string): Promise<PgBouncer | undefined> {
+  if (env['TEST_POOLER'] !== 'pgbouncer') return undefined;
+  const binary = await findPgBouncer();
+  if (binary === undefined) throw new Error('TEST_POOLER=pgbouncer, but PgBouncer is not installed');
+  process.stdout.write(`the services of end-to-end tests go through ${binary}\n`);
+  return startPgBouncer(binary, serverUrl);
 }
 
 /** The template and the clones that no test dropped, because its process died. */

@@ -4,6 +4,8 @@ export interface ProvidedServer {
   readonly adminUrl: string;
   /** A migrated database that nobody connects to: to be cloned. */
   readonly template: string;
+  /** Where a pooler takes connections to the same server, when the run goes through one. */
+  readonly pooler: string | undefined;
   /** True when the server outlives the run, so that the database of a failed file is worth keeping. */
   readonly survives: boolean;
 }

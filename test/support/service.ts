@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { expect, onTestFinished } from 'vitest';
+import { expect, inject, onTestFinished } from 'vitest';
 import { SECRET_KEY } from './fixtures.ts';
 import type { LogLine } from './log.ts';
 
@@ -64,7 +64,7 @@ export async function startService({ databaseUrl, env = {}, nodeArgs = [] }: Ser
       PATH: process.env['PATH'],
       PORT: '0',
       HOST: '127.0.0.1',
-      DATABASE_URL: databaseUrl,
+      ...throughPooler(databaseUrl),
       RINGBACK_SECRET_KEY: secretKey,
       RINGBACK_BOOTSTRAP_KEY: key,
       RINGBACK_DIAGNOSTICS: '1',
@@ -98,6 +98,15 @@ export async function startService({ databaseUrl, env = {}, nodeArgs = [] }: Ser
       await exited;
     },
   };
+}
+
+/** Through the pooler of the run, if there is one; a database that is reached in another way, by a proxy of the test's, stays so. */
+function throughPooler(databaseUrl: string): Readonly<Record<string, string>> {
+  const { adminUrl, pooler } = inject('server');
+  const url = new URL(databaseUrl);
+  if (pooler === undefined || url.host !== new URL(adminUrl).host) return { DATABASE_URL: databaseUrl };
+  url.host = pooler;
+  return { DATABASE_URL: url.href, DATABASE_DIRECT_URL: databaseUrl };
 }
 
 function listenTo(child: ChildProcess): { logs: LogLine[]; noise: string[] } {

@@ -16,8 +16,8 @@ export interface IdempotentRequest {
 
 /** How long a key is remembered. */
 const KEY_LIFE_MS = 24 * 60 * 60 * 1000;
-/** How long a second request waits for the first one's answer before it is told to come back. */
-const PATIENCE_MS = 10_000;
+/** How long a second request waits for the first one's answer: less than the first may wait for the database. */
+const PATIENCE_MS = 2000;
 
 interface InFlight {
   readonly fingerprint: Buffer;

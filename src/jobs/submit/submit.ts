@@ -6,6 +6,7 @@ import { type Database, transaction } from '#store/database.ts';
 import { ensureEndpoint } from '#store/endpoints.ts';
 import { GroupCommit, MEASURED_GROUPS } from '#store/group-commit.ts';
 import { insertJobs, type NewJob, type StorableJob } from '#store/jobs.ts';
+import { storeJobs } from '#store/store-jobs.ts';
 import type { Admission } from './admission.ts';
 import type { CallbackTargets } from './callback-targets.ts';
 import { Idempotency, type IdempotentRequest } from './idempotency.ts';
@@ -45,25 +46,34 @@ interface Prepared {
   readonly body: string;
 }
 
+/** A member of a group that stores nothing. */
+const PROBE = Symbol('probe');
+
 /** Thrown to roll back: an endpoint made here would keep a secret that nobody is shown. */
 class KeyTaken extends Error {}
 
 export class Submitter {
   readonly #deps: SubmitterDeps;
   readonly #idempotency: Idempotency;
-  readonly #group: GroupCommit<StorableJob>;
+  readonly #group: GroupCommit<StorableJob | typeof PROBE>;
 
   constructor(deps: SubmitterDeps) {
     this.#deps = deps;
     this.#idempotency = new Idempotency(deps);
-    this.#group = new GroupCommit<StorableJob>({
+    this.#group = new GroupCommit<StorableJob | typeof PROBE>({
       ...MEASURED_GROUPS,
-      commit: async (jobs) => {
-        const { ids, isToTell } = await insertJobs(deps.db.sql, jobs);
+      commit: async (members) => {
+        const jobs = members.filter((member) => member !== PROBE);
+        const { ids, isToTell } = await storeJobs(deps.db, jobs);
         if (isToTell) deps.announceDeliveries();
         return ids.size === jobs.length ? undefined : new Set(jobs.filter(({ id }) => !ids.has(id)));
       },
     });
+  }
+
+  /** Goes the way that a submission goes, with nothing. Rejects, or does not settle, when submissions would not be accepted. */
+  async probe(): Promise<void> {
+    await this.#group.add(PROBE);
   }
 
   /** Stores and queues a job in one transaction. What it resolves with `ok` cannot be lost any more. */

@@ -12,6 +12,8 @@ export interface TcpProxy {
   restore(): Promise<void>;
   /** Passes nothing on and closes nothing, as a network that drops packets does. */
   stall(): void;
+  /** Passes nothing on of the next connection that says something, and of that one only. Resolves with what it said. */
+  silenceNext(pattern?: RegExp): Promise<string>;
   /** The database receives, and is not heard: what it answers is thrown away. Ends with `restore`. */
   mute(): void;
   /** Ends what `stall` began. */
@@ -36,6 +38,8 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
   const upstreams = new WeakSet<Socket>();
   let broken = 0;
   const greeted = new WeakSet<Socket>();
+  const silent = new WeakSet<Socket>();
+  let silencing: { pattern: RegExp; resolve: (said: string) => void } | undefined;
   const pass = (from: Socket, to: Socket) => {
     sockets.add(from);
     from.on('close', () => {
@@ -50,6 +54,12 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
         return;
       }
       if (chunk.includes(READY_FOR_QUERY)) greeted.add(to);
+      if (silencing !== undefined && greeted.has(from) && silencing.pattern.test(chunk.toString('latin1'))) {
+        silent.add(from).add(to);
+        silencing.resolve(chunk.toString('latin1'));
+        silencing = undefined;
+      }
+      if (silent.has(from)) return;
       if (isMute && upstreams.has(from)) return;
       if (stalled) held.push(() => to.write(chunk));
       else to.write(chunk);
@@ -87,6 +97,11 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
     },
     mute: () => void (isMute = true),
     stall: () => void (stalled = true),
+    silenceNext: (pattern = /./s) => {
+      const { promise, resolve } = Promise.withResolvers<string>();
+      silencing = { pattern, resolve };
+      return promise;
+    },
     flow: () => {
       stalled = false;
       for (const send of held) send();
