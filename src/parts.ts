@@ -20,9 +20,11 @@ import type { Logger } from './log.ts';
 import { EventChanges } from '#queue/event-changes.ts';
 import { JobChanges } from '#queue/job-changes.ts';
 import { DueWork } from '#queue/due-work.ts';
+import { Presence } from '#queue/presence.ts';
 import { Signals } from '#queue/signals.ts';
 import { openDatabase } from '#store/database.ts';
 import { Listener } from '#store/listener.ts';
+import { lockPresence, recordDeparture, recordPresence } from '#store/processes.ts';
 import type { JobRef } from '#store/run-queue.ts';
 import { VERSION } from './version.ts';
 
@@ -46,6 +48,12 @@ export async function openParts({ config, log, database }: ServiceDeps) {
   const db = openDatabase({ url, applicationName: 'ringback', max: config.databaseConnections, pooled });
   const listener = new Listener({ url: direct, applicationName: 'ringback-listen', onError });
   const signals = new Signals(db, listener, workerId, onError);
+  const presence = new Presence({
+    lock: () => listener.prepare((sql) => lockPresence(sql, workerId)),
+    beat: () => recordPresence(db, workerId),
+    depart: () => recordDeparture(db, workerId),
+    onError,
+  });
   const announceRuns = (pool: string) => signals.announce(`pool:${pool}`);
   const announceDeliveries = () => signals.announce(DELIVERIES);
   const advanceJobs = (jobIds: readonly JobId[]) => {
@@ -73,6 +81,7 @@ export async function openParts({ config, log, database }: ServiceDeps) {
     workerId,
     clock: { now: () => new Date(), random: () => Math.random() },
     db,
+    presence,
     signals,
     changes,
     eventChanges,
@@ -93,7 +102,7 @@ export async function openParts({ config, log, database }: ServiceDeps) {
     guard: createGuard({ policy: config.egress, resolve }),
     sender: createSender({ policy: config.egress, ...config.egressWay, resolve, userAgent: `Ringback/${VERSION}` }),
     close: async () => {
-      await Promise.all([changes.close(), eventChanges.close(), stats.close()]);
+      await Promise.all([changes.close(), eventChanges.close(), stats.close(), presence.stop()]);
       await Promise.all([listener.close(), db.close()]);
     },
   };

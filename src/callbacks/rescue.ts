@@ -7,6 +7,7 @@ import { isUnavailable } from '#store/database.ts';
 import type { Settlement } from '#store/deliveries.ts';
 import {
   advanceStranded,
+  type DeadWorkers,
   findLapsedAttempts,
   type LapsedAttempt,
   promoteDueDeliveries,
@@ -21,15 +22,18 @@ export interface RescueDeps extends SettleDeps {
 
 const BATCH = 500;
 
-/** Records the attempts of couriers that died as interrupted, and makes their deliveries due again. */
-export async function rescueDeliveries(deps: RescueDeps): Promise<void> {
-  while ((await rescueSome(deps)) === BATCH);
+/**
+ * Records the attempts of couriers that died as interrupted, and makes their deliveries due again.
+ * @param deadWorkers those of these; otherwise those whose leases have run out
+ */
+export async function rescueDeliveries(deps: RescueDeps, deadWorkers: DeadWorkers = null): Promise<void> {
+  while ((await rescueSome(deps, deadWorkers)) === BATCH);
 }
 
 /** Answers how many it settled. */
-async function rescueSome(deps: RescueDeps): Promise<number> {
+async function rescueSome(deps: RescueDeps, deadWorkers: DeadWorkers): Promise<number> {
   const { db, log, schedule, announceDeliveries } = deps;
-  const lapsed = await findLapsedAttempts(db, BATCH);
+  const lapsed = await findLapsedAttempts(db, BATCH, deadWorkers);
   if (lapsed.length === 0) return 0;
   const now = deps.clock.now();
   const made = lapsed.map((attempt) => ({

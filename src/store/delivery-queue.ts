@@ -191,11 +191,18 @@ export interface LapsedAttempt extends AttemptRef {
   readonly startedAt: Date;
 }
 
+/** Those whose attempts are taken from them though their leases have not run out; null for those whose leases have. */
+export type DeadWorkers = readonly WorkerId[] | null;
+
 /**
  * Attempts whose lease has run out: their courier died, or cannot reach the database. Not those that are locked: whoever kept their
  * courier from recording them, or from renewing their lease, is at it still.
  */
-export async function findLapsedAttempts({ sql }: Database, limit: number): Promise<LapsedAttempt[]> {
+export async function findLapsedAttempts(
+  { sql }: Database,
+  limit: number,
+  deadWorkers: DeadWorkers = null,
+): Promise<LapsedAttempt[]> {
   return sql<LapsedAttempt[]>`
     SELECT item.account_id AS "accountId", item.delivery_id AS "deliveryId", item.attempt_id AS "attemptId",
       item.event_id AS "eventId", delivery.job_id AS "jobId", item.endpoint_id AS "endpointId", endpoint.url,
@@ -210,7 +217,9 @@ export async function findLapsedAttempts({ sql }: Database, limit: number): Prom
     FROM ringback.delivery_queue AS item
     JOIN ringback.deliveries AS delivery ON delivery.account_id = item.account_id AND delivery.id = item.delivery_id
     JOIN ringback.endpoints AS endpoint ON endpoint.account_id = item.account_id AND endpoint.id = item.endpoint_id
-    WHERE item.state = 'leased' AND item.lease_expires_at < now()
+    WHERE item.state = 'leased'
+      AND CASE WHEN ${deadWorkers}::text[] IS NULL THEN item.lease_expires_at < now()
+        ELSE item.worker_id = ANY (${deadWorkers}::text[]) END
     LIMIT ${limit}
     FOR NO KEY UPDATE OF item SKIP LOCKED`;
 }

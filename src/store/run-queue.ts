@@ -1,4 +1,4 @@
-import type { AccountId, JobId, RunId } from '#domain/ids.ts';
+import type { AccountId, JobId, RunId, WorkerId } from '#domain/ids.ts';
 import type { RunHolder } from '#domain/run-holder.ts';
 import type { Connection, Database } from './database.ts';
 
@@ -98,13 +98,20 @@ export interface LapsedRun extends RunRef {
   readonly cancelRequested: boolean;
 }
 
+export interface LapsedRunsWanted {
+  readonly limit: number;
+  readonly cancelGraceMs: number;
+  /** Only the runs of these, though their leases have not run out. Not what a remote worker or a back end holds: it lives elsewhere. */
+  readonly deadWorkers?: readonly WorkerId[] | null;
+}
+
 /**
  * Runs whose lease has run out, and those that were called off and have not stopped within `cancelGraceMs`. Not those that are locked:
  * whoever kept their worker from ending them, or from renewing their lease, is at it still.
  */
 export async function findLapsedRuns(
   { sql }: Database,
-  { limit, cancelGraceMs }: { limit: number; cancelGraceMs: number },
+  { limit, cancelGraceMs, deadWorkers = null }: LapsedRunsWanted,
 ): Promise<LapsedRun[]> {
   return sql<LapsedRun[]>`
     SELECT account_id AS "accountId", job_id AS "jobId", run_id AS "runId", held_by AS "heldBy",
@@ -112,7 +119,9 @@ export async function findLapsedRuns(
       cancel_requested_at IS NOT NULL AS "cancelRequested"
     FROM ringback.run_queue
     WHERE state = 'leased'
-      AND (lease_expires_at < now() OR cancel_requested_at < now() - ${cancelGraceMs} * interval '1 ms')
+      AND CASE WHEN ${deadWorkers}::text[] IS NULL
+        THEN lease_expires_at < now() OR cancel_requested_at < now() - ${cancelGraceMs} * interval '1 ms'
+        ELSE held_by = 'runner' AND worker_id = ANY (${deadWorkers}::text[]) END
     LIMIT ${limit}
     FOR NO KEY UPDATE SKIP LOCKED`;
 }
