@@ -23,6 +23,7 @@ import { RunReports } from '#jobs/remote/run-reports.ts';
 import { Schedules } from '#jobs/schedule/schedules.ts';
 import { Submitter } from '#jobs/submit/submit.ts';
 import type { Signals } from '#queue/signals.ts';
+import { isOutcomeUnknown } from '#store/database.ts';
 import { isTransient } from '#store/transient.ts';
 import { VERSION } from './version.ts';
 import type { Parts, ServiceDeps, Shared } from './parts.ts';
@@ -76,7 +77,7 @@ export function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts:
     log,
     version: VERSION,
     isReady: () => withinPatience(submitter.probe()),
-    isUnavailable: isTransient,
+    judge: { isUnavailable: isTransient, isOutcomeUnknown },
   });
 }
 

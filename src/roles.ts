@@ -5,11 +5,10 @@ import { backendWork } from '#jobs/backend/backend-work.ts';
 import { Completions } from '#jobs/backend/completions.ts';
 import { fireSchedules } from '#jobs/schedule/fire-schedules.ts';
 import { expireJobs, moveStrays, rescueRuns } from '#jobs/run/rescue.ts';
-import type { Work } from '#jobs/run/run-work.ts';
 import { Retention } from '#jobs/read/retention.ts';
 import { Runner } from '#jobs/run/runner.ts';
 import { ThreadPool } from '#jobs/thread/thread-pool.ts';
-import { dispatchWork } from '#jobs/run/work.ts';
+import { dispatchWork, type HandlerWork } from '#jobs/run/work.ts';
 import { DeadProcesses } from '#keeper/dead-processes.ts';
 import { Keeper, type Task } from '#keeper/keeper.ts';
 import { endPartitions, forgetKeys, makePartitions, vacuumQueues } from '#keeper/upkeep.ts';
@@ -51,8 +50,8 @@ function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared
     maxThreads: config.runnerThreads,
     onError: (error) => log.error({ err: error }, 'thread'),
   });
-  const thread: Work = ({ jobType, job, context }, signal) =>
-    threads.run({ type: jobType.type, input: job.input, context }, signal);
+  const thread: HandlerWork = ({ jobType, input, context }, signal) =>
+    threads.run({ type: jobType.type, input, context }, signal);
   const backend = backendWork({ client: backends, completions, inlineMaxBytes, maxResultBytes, now });
   const runner = new Runner({
     ...parts,

@@ -1,3 +1,6 @@
+import { rewriteJson } from './json-rewrite.ts';
+import { shapeOf } from './json-text.ts';
+
 /**
  * JSON that PostgreSQL can hold. Its text has no NUL, and its JSON functions refuse an unpaired surrogate; both are
  * legal in JavaScript strings, so they are looked for before a statement fails on them.
@@ -26,6 +29,32 @@ export function toStorableJson(value: unknown): StorableJson {
     return { ok: false, reason: 'a string in it holds U+0000 or an unpaired surrogate, which PostgreSQL cannot store' };
   }
   return { ok: true, text };
+}
+
+/** Levels of JSON that comes from outside. What reads it, here and elsewhere, takes a call for each: many stop at a thousand. */
+export const MAX_DEPTH = 1000;
+
+/**
+ * The same for JSON that is kept as it was sent. Of several members with one name the last is kept, for that is the one that
+ * `JSON.parse` and so a schema has seen: whoever takes another one must not find it.
+ * @param value what `JSON.parse` makes of the text
+ */
+export function toKeptJson(text: string, value: unknown): StorableJson {
+  const { depth, members } = shapeOf(text);
+  if (depth > MAX_DEPTH) return { ok: false, reason: `it is nested too deeply, more than ${MAX_DEPTH} levels` };
+  if (text.includes('\\u')) {
+    const storable = toStorableJson(value);
+    if (!storable.ok) return storable;
+  }
+  return { ok: true, text: members === countMembers(value) ? text : rewriteJson(text) };
+}
+
+function countMembers(value: unknown): number {
+  if (typeof value !== 'object' || value === null) return 0;
+  const items: unknown[] = Array.isArray(value) ? value : Object.values(value);
+  let count = items === value ? 0 : items.length;
+  for (const item of items) if (typeof item === 'object') count += countMembers(item);
+  return count;
 }
 
 function reasonOf(error: unknown): string {

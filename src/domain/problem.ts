@@ -54,6 +54,7 @@ export const PROBLEMS = {
   internal_error: { status: 500, title: 'Something went wrong on our side' },
   starting: { status: 503, title: 'The service is starting' },
   queue_full: { status: 503, title: 'Too much work is waiting' },
+  outcome_unknown: { status: 503, title: 'Whether it was stored is not known' },
   database_unavailable: { status: 503, title: 'The database cannot be reached' },
 } as const satisfies Record<string, { status: number; title: string }>;
 

@@ -43,14 +43,12 @@ export interface AppDeps
   readonly log: Logger;
   readonly version: string;
   readonly isReady: () => Promise<boolean>;
-  /** Tells an unreachable database from a fault of ours. */
-  readonly isUnavailable: (error: unknown) => boolean;
 }
 
 /** The HTTP API. Every response that is an error is problem+json. */
 export function createApp(deps: AppDeps) {
   const app = new OpenAPIHono<Env>();
-  app.onError(onError(deps.log, deps.isUnavailable));
+  app.onError(onError(deps.log, deps.judge));
   app.notFound((c) => problem(c, refuse('route_not_found', `There is no route ${c.req.path}. See /openapi.json.`)));
   app.use(logRequests(deps.log));
   app.use(
@@ -66,7 +64,7 @@ export function createApp(deps: AppDeps) {
   app.route('/', healthRoutes(deps.isReady));
   app.route('/', completionRoutes(deps));
   app.route('/', keySetRoutes(deps));
-  app.use('/v1/*', authenticate(deps.keys));
+  app.use('/v1/*', authenticate(deps.keys, deps.judge));
   app.use('/v1/*', utf8Query);
   const renderJob = jobRenderer(deps.publicUrl);
   app.route('/', submissionRoutes({ ...deps, renderJob }));

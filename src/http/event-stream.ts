@@ -37,17 +37,16 @@ async function* renderStream<Item>(
   for await (const item of items) yield encoder.encode(render(item));
 }
 
-/** JSON has no line breaks of its own: each `data` is one line. */
 function renderItem(item: FollowedItem, renderJob: RenderJob): string {
   switch (item.kind) {
     case 'event': {
       const { id, type, sequence, createdAt: timestamp } = item.event;
       const head = JSON.stringify({ id, type, sequence, timestamp });
-      return `id: ${sequence}\nevent: ${type}\ndata: ${withJob(head, renderJob(item.job).body)}\n\n`;
+      return `id: ${sequence}\nevent: ${type}\n${dataLines(withJob(head, renderJob(item.job).body))}\n`;
     }
     case 'progress': {
       const head = JSON.stringify({ type: 'job.progress', timestamp: item.job.updatedAt });
-      return `event: job.progress\ndata: ${withJob(head, renderJob(item.job).body)}\n\n`;
+      return `event: job.progress\n${dataLines(withJob(head, renderJob(item.job).body))}\n`;
     }
     case 'heartbeat':
       return ': still here\n\n';
@@ -59,12 +58,17 @@ function renderItem(item: FollowedItem, renderJob: RenderJob): string {
 function renderFeedItem(item: FeedItem): string {
   switch (item.kind) {
     case 'event':
-      return `id: ${item.cursor}\nevent: ${item.event.type}\ndata: ${renderFeedEvent(item.event)}\n\n`;
+      return `id: ${item.cursor}\nevent: ${item.event.type}\n${dataLines(renderFeedEvent(item.event))}\n`;
     case 'place':
       return `: still here\nid: ${item.cursor}\n\n`;
     default:
       return item satisfies never;
   }
+}
+
+/** An output may have line breaks between its tokens; a line each, which who reads them joins again. */
+function dataLines(json: string): string {
+  return `data: ${json.replaceAll(/\r\n|\r|\n/g, '\ndata: ')}\n`;
 }
 
 /** Spliced: the job is rendered already, once for everybody who follows it. */

@@ -1,20 +1,17 @@
+import { memberText } from '#domain/json-text.ts';
 import type { FeedEvent } from '#jobs/feed/event-feed.ts';
 
-/** An event of the feed as clients see it: with what its callback says, if there is one. */
-export function viewFeedEvent({ id, type, jobId, sequence, createdAt, body }: FeedEvent) {
-  return {
+/** An event of the feed as clients see it: with what its callback says, if there is one, in the very same words. */
+function feedEventJson({ id, type, jobId, sequence, createdAt, body }: FeedEvent): string {
+  const view = {
     id,
     type,
     ...(jobId !== null && sequence !== null && { job_id: jobId, sequence }),
     created_at: createdAt,
-    data: body === null ? null : dataOf(body),
   };
-}
-
-/** Not in SQL: a body may hold U+0000, escaped, which PostgreSQL's json operators refuse. */
-function dataOf(body: Uint8Array): Record<string, unknown> | null {
-  const payload = JSON.parse(Buffer.from(body).toString()) as { data?: Record<string, unknown> };
-  return payload.data ?? null;
+  // Not in SQL: a body may hold U+0000, escaped, which PostgreSQL's json operators refuse.
+  const data = body === null ? undefined : memberText(Buffer.from(body).toString(), 'data');
+  return `${JSON.stringify(view).slice(0, -1)},"data":${data ?? 'null'}}`;
 }
 
 const rendered = new WeakMap<FeedEvent, string>();
@@ -23,7 +20,7 @@ const rendered = new WeakMap<FeedEvent, string>();
 export function renderFeedEvent(event: FeedEvent): string {
   const known = rendered.get(event);
   if (known !== undefined) return known;
-  const text = JSON.stringify(viewFeedEvent(event));
+  const text = feedEventJson(event);
   rendered.set(event, text);
   return text;
 }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
-import { toStorableJson } from '#domain/json.ts';
+import { canonicalJson } from '#domain/json-number.ts';
 import { type Result, refuse } from '#domain/problem.ts';
+import { inputJson, type Submission } from '#jobs/submit/submission.ts';
 
 const QUOTED = /^"((?:[^"\\]|\\["\\])*)"$/;
 const PRINTABLE = /^[\x20-\x7e]{1,255}$/;
@@ -16,9 +17,20 @@ export function parseIdempotencyKey(header: string): string | undefined {
   return key !== undefined && PRINTABLE.test(key) ? key : undefined;
 }
 
-/** What was submitted, as 32 bytes: equal for equal payloads, however they were spaced. */
-export function fingerprintOf(submission: object): Result<Buffer> {
-  const json = toStorableJson(submission);
+/**
+ * What was submitted, as 32 bytes: equal for equal payloads, however they were spaced, their strings escaped and their numbers
+ * spelled. Numbers that JavaScript would change are compared as they were written.
+ */
+export function fingerprintOf(submission: Submission): Result<Buffer> {
+  const { type, input, inputText: _inputText, ...rest } = submission;
+  const json = inputJson(submission);
   if (!json.ok) return refuse('invalid_input', `The input cannot be stored: ${json.reason}.`);
-  return { ok: true, value: createHash('sha256').update(json.text).digest() };
+  // The text that `JSON.stringify` made of a submission when that was all there was: keys outlive an upgrade.
+  const members = [
+    `"type":${JSON.stringify(type)}`,
+    ...(input === undefined ? [] : [`"input":${canonicalJson(json.text, input)}`]),
+    JSON.stringify(rest).slice(1, -1),
+  ];
+  const text = `{${members.filter((member) => member !== '').join(',')}}`;
+  return { ok: true, value: createHash('sha256').update(text).digest() };
 }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { viewJob } from '#jobs/read/job-view.ts';
+import { jobJson } from '#jobs/read/job-view.ts';
 import type { JobRecord } from '#jobs/wait/job-watch.ts';
 
 /** A job as its bytes go out, and the strong entity tag of these bytes. */
@@ -16,7 +16,7 @@ export function jobRenderer(publicUrl: string): RenderJob {
   return function renderJob(job) {
     const known = rendered.get(job);
     if (known !== undefined) return known;
-    const body = JSON.stringify(viewJob(job, publicUrl));
+    const body = jobJson(job, publicUrl);
     const etag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 27)}"`;
     const representation = { body, etag };
     rendered.set(job, representation);

@@ -1,5 +1,6 @@
 import type { Context } from 'hono';
 import { HTTPException } from 'hono/http-exception';
+import { databaseUnavailable, outcomeUnknown } from '#domain/outage.ts';
 import { type ProblemCode, PROBLEMS, type Refusal, refuse } from '#domain/problem.ts';
 import type { Logger } from '#log.ts';
 
@@ -29,16 +30,25 @@ export function problem(c: Context, refusal: Refusal, headers: Record<string, st
   return response as never;
 }
 
-/** What a thrown error means to the client: a refusal of the framework, an unreachable database, or our own fault. */
-export function refusalOf(error: unknown, isUnavailable: (error: unknown) => boolean): Refusal {
+/** Tells what befell the database from faults of ours. */
+export interface ErrorJudge {
+  /** It cannot be reached, or does not take the statement now. */
+  readonly isUnavailable: (error: unknown) => boolean;
+  /** What was sent may have been committed. */
+  readonly isOutcomeUnknown: (error: unknown) => boolean;
+}
+
+/**
+ * What a thrown error means to the client: a refusal of the framework, an unreachable database, or our own fault.
+ * @param isRead the request changes nothing, so that it makes no difference whether it was carried out
+ */
+export function refusalOf(error: unknown, judge: ErrorJudge, isRead: boolean): Refusal {
   if (error instanceof HTTPException && error.status === 400) {
     return refuse('malformed_json', 'The body could not be parsed as JSON.');
   }
   if (error instanceof HTTPException && error.status === 415) return unsupportedMediaType();
-  if (isUnavailable(error)) {
-    const detail = 'The database cannot be reached just now. Nothing was lost; send the request again.';
-    return refuse('database_unavailable', detail, { retryAfter: 2 });
-  }
+  if (!isRead && judge.isOutcomeUnknown(error)) return outcomeUnknown();
+  if (judge.isUnavailable(error)) return databaseUnavailable();
   return refuse('internal_error', 'The request failed for a reason of ours. The log has it under the request id.');
 }
 
@@ -46,12 +56,16 @@ export function unsupportedMediaType(): Refusal {
   return refuse('unsupported_media_type', 'Send the body as JSON, with Content-Type: application/json.');
 }
 
-export function onError(log: Logger, isUnavailable: (error: unknown) => boolean) {
+export function onError(log: Logger, judge: ErrorJudge) {
   return (error: Error, c: Context): Response => {
-    const refusal = refusalOf(error, isUnavailable);
-    if (refusal.code === 'internal_error') {
-      log.error({ err: error, request_id: c.get('requestId') as string }, 'request failed');
-    }
+    const { method } = c.req;
+    const refusal = refusalOf(error, judge, method === 'GET' || method === 'HEAD');
+    logFault(log, c, refusal, error);
     return problem(c, refusal);
   };
+}
+
+/** What the client is told nothing about, the log has under the id of its request. */
+export function logFault(log: Logger, c: Context, { code }: Refusal, error: unknown): void {
+  if (code === 'internal_error') log.error({ err: error, request_id: c.get('requestId') as string }, 'request failed');
 }

@@ -22,15 +22,16 @@ export function viewListedSchedule(schedule: ListedSchedule) {
   };
 }
 
-/** @param signingSecret shown this once: its callback's endpoint was made with it */
-export function viewSchedule(schedule: ScheduleRecord, nextTimes: readonly Date[], signingSecret?: string) {
+/**
+ * As JSON, with the input as it was submitted.
+ * @param signingSecret shown this once: its callback's endpoint was made with it
+ */
+export function scheduleJson(schedule: ScheduleRecord, nextTimes: readonly Date[], signingSecret?: string): string {
   const { job, ...view } = viewListedSchedule(schedule);
   const callback = job.callback && { ...job.callback, ...(signingSecret && { signing_secret: signingSecret }) };
-  return {
-    ...view,
-    job: { ...job, input: schedule.input, ...(callback && { callback }) },
-    next_times: [...nextTimes],
-  };
+  const text = JSON.stringify({ ...job, ...(callback && { callback }) });
+  const withInput = `${text.slice(0, -1)},"input":${schedule.inputText}}`;
+  return `${JSON.stringify({ ...view, next_times: nextTimes }).slice(0, -1)},"job":${withInput}}`;
 }
 
 function viewScheduledJob(schedule: ListedSchedule) {

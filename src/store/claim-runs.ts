@@ -23,7 +23,8 @@ export interface RunClaim {
 
 /** A run that is ours: the job as it is now, its input, and how long the run may take. */
 export interface ClaimedJob extends JobRecord {
-  readonly input: unknown;
+  /** JSON as it was submitted. */
+  readonly inputText: string;
   readonly runId: RunId;
   readonly runStartedAt: Date;
   readonly runTimeoutMs: number;
@@ -156,7 +157,8 @@ async function take(sql: Connection, claim: RunClaim): Promise<Claimed> {
       SELECT account_id, 'evt_' || substr(run_id, 5), 'job.started', id, sequence, ${now} FROM started WHERE run_count = 1 AND NOT is_start_untold
     )
     SELECT
-      account_id AS "accountId", id, type, status, input, output, error, progress, metadata, priority,
+      account_id AS "accountId", id, type, status, input::text AS "inputText", output::text AS "outputText", error,
+      progress, metadata, priority,
       timeout_ms AS "timeoutMs", retry, run_at AS "runAt", expires_at AS "expiresAt", schedule_id AS "scheduleId",
       scheduled_for AS "scheduledFor", result_run_id AS "resultRunId", result_type AS "resultType",
       result_bytes AS "resultBytes",

@@ -62,7 +62,7 @@ export interface Ended {
  * row is locked before the job's, here as in a claim, so that the two cannot deadlock.
  */
 export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise<ReadonlyMap<JobId, Ended>> {
-  const rows = ends.map(({ outputText, event, delivery, result, ran: _ran, ...end }) => {
+  const rows = ends.map(({ event, delivery, result, ran: _ran, ...end }) => {
     const flat = {
       ...end,
       resultType: result?.contentType,
@@ -76,13 +76,13 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
       deliveryId: delivery?.id,
       endpointId: delivery?.endpointId,
     };
-    return `${toCleanJson(flat).slice(0, -1)},"output":${outputText ?? 'null'},"inline":${outputText !== null}}`;
+    return toCleanJson(flat);
   });
   const ended = await sql<({ id: JobId } & Ended)[]>`
     WITH r AS MATERIALIZED (
       SELECT * FROM json_to_recordset(${`[${rows.join(',')}]`}::text::json) AS r (
         "accountId" text, "jobId" text, "runId" text, sequence int, pool text, "runStatus" text, "runError" json, "jobStatus" text,
-        "jobError" json, output json, inline boolean, "resultType" text, "resultBytes" bigint, "resultSha256" text,
+        "jobError" json, "outputText" text, "resultType" text, "resultBytes" bigint, "resultSha256" text,
         "uploadId" text, progress json, "nextRunAt" timestamptz, "endedAt" timestamptz, "eventId" text, "eventType" text,
         before text, after text, "deliveryId" text, "endpointId" text)
       WHERE "jobId" LIKE 'job\\_%' -- FEW_ROWS
@@ -107,7 +107,7 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
     ), ended AS (
       UPDATE ringback.jobs AS job SET
         status = r."jobStatus",
-        output = CASE WHEN r.inline THEN coalesce(r.output, 'null') END,
+        output = r."outputText"::json,
         result_run_id = CASE WHEN r."resultType" IS NOT NULL THEN r."runId" END,
         result_type = r."resultType",
         result_bytes = r."resultBytes",

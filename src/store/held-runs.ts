@@ -1,15 +1,14 @@
-import { and, eq, getTableColumns } from 'drizzle-orm';
+import { and, eq } from 'drizzle-orm';
 import { type RunId, timeOf } from '#domain/ids.ts';
 import type { EndedRunStatus, JobError, JobStatus } from '#domain/job.ts';
 import type { RunHolder } from '#domain/run-holder.ts';
 import { type Database, transaction } from './database.ts';
 import { insertLogLines, type LogLine } from './job-logs.ts';
+import { jobRecordColumns } from './job-columns.ts';
 import type { JobRecord } from './jobs.ts';
 import type { RunRef } from './run-queue.ts';
 import { jobs } from './schema/jobs.ts';
 import { runQueue } from './schema/run-queue.ts';
-
-const { input: _input, isTold: _isTold, progressToldAt: _progressToldAt, ...columns } = getTableColumns(jobs);
 
 /** A job with the run that is under way, and who holds it. */
 export interface HeldJob extends JobRecord {
@@ -22,7 +21,7 @@ export interface HeldJob extends JobRecord {
 /** The job of a run, as long as that run is under way. Both rows by their primary keys. */
 export async function findHeldJob({ orm }: Database, run: RunRef): Promise<HeldJob | undefined> {
   const rows = await orm
-    .select({ ...columns, heldBy: runQueue.heldBy, uploadId: runQueue.uploadId })
+    .select({ ...jobRecordColumns, heldBy: runQueue.heldBy, uploadId: runQueue.uploadId })
     .from(runQueue)
     .innerJoin(jobs, and(eq(jobs.accountId, runQueue.accountId), eq(jobs.id, runQueue.jobId)))
     .where(and(eq(runQueue.accountId, run.accountId), eq(runQueue.jobId, run.jobId), eq(runQueue.runId, run.runId)));

@@ -1,8 +1,16 @@
+import { getTableColumns, sql as text } from 'drizzle-orm';
 import type { Connection } from './database.ts';
+import { jobs } from './schema/jobs.ts';
+
+const { input: _input, output, isTold: _isTold, progressToldAt: _progressToldAt, ...columns } = getTableColumns(jobs);
+
+/** The columns of a `JobRecord`, for drizzle. The driver would parse an output, and change its numbers by that. */
+export const jobRecordColumns = { ...columns, outputText: text<string | null>`${output}::text` };
 
 /** The columns of a `JobRecord`, for statements that have their jobs in `page`. */
 export const jobColumns = (sql: Connection) => sql`
-  page.account_id AS "accountId", page.id, page.type, page.status, page.output, page.error, page.progress, page.metadata,
+  page.account_id AS "accountId", page.id, page.type, page.status, page.output::text AS "outputText",
+  page.error, page.progress, page.metadata,
   page.priority, page.timeout_ms AS "timeoutMs", page.retry, page.run_at AS "runAt", page.expires_at AS "expiresAt",
   page.schedule_id AS "scheduleId", page.scheduled_for AS "scheduledFor", page.result_run_id AS "resultRunId",
   page.result_type AS "resultType", page.result_bytes::float8 AS "resultBytes", page.result_sha256 AS "resultSha256",

@@ -8,7 +8,8 @@ export interface LogLine {
   readonly position: number;
   readonly level: JobLogLevel;
   readonly message: string;
-  readonly fields: Readonly<Record<string, unknown>> | null;
+  /** A JSON object. */
+  readonly fieldsText: string | null;
   readonly createdAt: Date;
 }
 
@@ -27,10 +28,10 @@ export async function insertLogLines(
 ): Promise<boolean> {
   const inserted = await sql`
     INSERT INTO ringback.job_logs (account_id, job_id, position, run_id, level, message, fields, created_at)
-    SELECT item.account_id, item.job_id, line.position, item.run_id, line.level, line.message, line.fields, line."createdAt"
+    SELECT item.account_id, item.job_id, line.position, item.run_id, line.level, line.message, line."fieldsText"::json, line."createdAt"
     FROM ringback.run_queue AS item
     CROSS JOIN json_to_recordset(${toCleanJson(lines)}::text::json) AS line (
-      position bigint, level text, message text, fields json, "createdAt" timestamptz)
+      position bigint, level text, message text, "fieldsText" text, "createdAt" timestamptz)
     WHERE item.account_id = ${run.accountId} AND item.job_id = ${run.jobId} AND item.run_id = ${run.runId}
     FOR SHARE OF item`;
   return inserted.count > 0;
@@ -50,7 +51,7 @@ export async function readLogLines(
   { after, limit, levels }: LogPage,
 ): Promise<LogRecord[]> {
   const rows = await sql<Array<Omit<LogRecord, 'position'> & { position: string }>>`
-    SELECT position, level, message, fields, created_at AS "createdAt", run_id AS "runId"
+    SELECT position, level, message, fields::text AS "fieldsText", created_at AS "createdAt", run_id AS "runId"
     FROM ringback.job_logs
     WHERE account_id = ${job.accountId} AND job_id = ${job.id} AND position > ${after}
       AND level = ANY (${[...levels]}::text[])

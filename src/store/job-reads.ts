@@ -1,14 +1,13 @@
-import { and, asc, eq, getTableColumns, sql } from 'drizzle-orm';
+import { and, asc, eq, sql } from 'drizzle-orm';
 import type { AccountId, JobId } from '#domain/ids.ts';
 import type { Database } from './database.ts';
+import { jobRecordColumns } from './job-columns.ts';
 import type { JobRecord } from './jobs.ts';
 import { jobRuns, jobs } from './schema/jobs.ts';
 
-const { input: _input, isTold: _isTold, progressToldAt: _progressToldAt, ...columns } = getTableColumns(jobs);
-
 export async function findJob({ orm }: Database, accountId: AccountId, id: JobId): Promise<JobRecord | undefined> {
   const rows = await orm
-    .select(columns)
+    .select(jobRecordColumns)
     .from(jobs)
     .where(and(eq(jobs.accountId, accountId), eq(jobs.id, id)));
   return rows[0];
@@ -21,7 +20,7 @@ export async function findJobs(
 ): Promise<JobRecord[]> {
   const wanted = JSON.stringify(refs.map(({ accountId, jobId }) => ({ accountId, jobId })));
   return orm
-    .select(columns)
+    .select(jobRecordColumns)
     .from(jobs)
     .where(
       sql`(${jobs.accountId}, ${jobs.id}) IN (

@@ -10,7 +10,12 @@ import type { jobs } from './schema/jobs.ts';
  * A job as its row has it, without the input, which clients have already and which may be large, and without what only
  * statements go by.
  */
-export type JobRecord = Readonly<Omit<typeof jobs.$inferSelect, 'input' | 'isTold' | 'progressToldAt'>>;
+export interface JobRecord extends Readonly<
+  Omit<typeof jobs.$inferSelect, 'input' | 'output' | 'isTold' | 'progressToldAt'>
+> {
+  /** An inline result: JSON as it was handed in. */
+  readonly outputText: string | null;
+}
 
 export interface NewJob {
   readonly accountId: AccountId;
@@ -18,6 +23,7 @@ export interface NewJob {
   readonly eventId: EventId;
   readonly type: string;
   readonly pool: string;
+  /** JSON as it was submitted. */
   readonly inputText: string;
   readonly metadata: Readonly<Record<string, string>>;
   readonly priority: number;
@@ -84,18 +90,17 @@ async function insert(
   jobs: readonly StorableJob[],
   { andTell }: { readonly andTell: boolean },
 ): Promise<InsertedJobs | undefined> {
-  // Inputs are JSON text already: spliced in as they are, they keep their numbers and key order.
-  const rows = jobs.map(({ inputText, queuedBody, queuedDeliveryId, idempotency, ...job }) => {
+  const rows = jobs.map(({ queuedBody, queuedDeliveryId, idempotency, ...job }) => {
     const flat = { ...job, idempotencyKey: idempotency?.key, ...idempotency, keyExpiresAt: idempotency?.expiresAt };
     const columns = JSON.stringify({ ...flat, expiresAt: job.expiresAt }).slice(0, -1);
     const told = andTell ? `,"queuedBody":${queuedBody},"queuedDeliveryId":${JSON.stringify(queuedDeliveryId)}` : '';
-    return `${columns}${told},"input":${inputText}}`;
+    return `${columns}${told}}`;
   });
   const telling = andTell ? tellingOf(sql) : silence(sql);
   const inserted = await sql<{ id: JobId | null; isWanted: boolean; isToTell: boolean }[]>`
     WITH given AS MATERIALIZED (
       SELECT * FROM json_to_recordset(${`[${rows.join(',')}]`}::text::json) AS given (
-        "accountId" text, id text, "eventId" text, type text, pool text, input json, metadata jsonb, priority smallint,
+        "accountId" text, id text, "eventId" text, type text, pool text, "inputText" text, metadata jsonb, priority smallint,
         "timeoutMs" int, "runTimeoutMs" int, retry json, "runAt" timestamptz, "expiresAt" timestamptz, "scheduleId" text,
         "scheduledFor" timestamptz, "callbackEndpointId" text, "callbackUrl" text, "callbackEvents" text[],
         "createdAt" timestamptz, "idempotencyKey" text, fingerprint text, response text, "responseKeyId" text,
@@ -123,7 +128,7 @@ async function insert(
         scheduled_for, callback_endpoint_id, callback_url, callback_events, run_count, failure_count, sequence,
         is_told, created_at, updated_at)
       SELECT
-        "accountId", id, type, 'queued', coalesce(input, 'null'), metadata, priority, "timeoutMs", retry, "runAt",
+        "accountId", id, type, 'queued', "inputText"::json, metadata, priority, "timeoutMs", retry, "runAt",
         "expiresAt", "scheduleId", "scheduledFor", "callbackEndpointId", "callbackUrl", "callbackEvents", 0, 0, 1,
         ${telling.isTold}, "createdAt", "createdAt"
       FROM job

@@ -1,4 +1,4 @@
-import { and, asc, eq, getTableColumns, gt } from 'drizzle-orm';
+import { and, asc, eq, getTableColumns, gt, sql as query } from 'drizzle-orm';
 import type { Standing } from '#domain/callback-target.ts';
 import type { CallbackPolicy } from '#domain/endpoint-policy.ts';
 import type { AccountId, JobId, ScheduleId } from '#domain/ids.ts';
@@ -7,7 +7,15 @@ import type { ScheduleError } from '#domain/schedule.ts';
 import type { Connection, Database, Transaction } from './database.ts';
 import { jobSchedules } from './schema/submissions.ts';
 
-export type ScheduleRecord = Readonly<typeof jobSchedules.$inferSelect>;
+export interface ScheduleRecord extends ListedSchedule {
+  /** JSON as it was submitted. */
+  readonly inputText: string;
+}
+
+/** Without the input: a page of large ones would be larger than anybody wants. */
+export type ListedSchedule = Readonly<Omit<typeof jobSchedules.$inferSelect, 'input'>>;
+
+const { input, ...listed } = getTableColumns(jobSchedules);
 
 /** Inserts a schedule, unless its account has one of that name: `job_schedules_name` decides between two at once. */
 export async function insertSchedule(sql: Connection, schedule: ScheduleRecord): Promise<boolean> {
@@ -16,12 +24,12 @@ export async function insertSchedule(sql: Connection, schedule: ScheduleRecord):
       account_id, id, name, cron, time_zone, overlap, misfire, type, input, metadata, callback_endpoint_id, callback_url,
       callback_events, priority, timeout_ms, retry, paused, next_fire_at, overlap_skips, created_at, updated_at)
     SELECT
-      "accountId", id, name, cron, "timeZone", overlap, misfire, type, coalesce(input, 'null'), metadata,
+      "accountId", id, name, cron, "timeZone", overlap, misfire, type, "inputText"::json, metadata,
       "callbackEndpointId", "callbackUrl", "callbackEvents", priority, "timeoutMs", retry, paused, "nextFireAt", 0,
       "createdAt", "updatedAt"
     FROM json_to_record(${JSON.stringify(schedule)}::text::json) AS given (
-      "accountId" text, id text, name text, cron text, "timeZone" text, overlap text, misfire text, type text, input json,
-      metadata jsonb, "callbackEndpointId" text, "callbackUrl" text, "callbackEvents" text[], priority smallint,
+      "accountId" text, id text, name text, cron text, "timeZone" text, overlap text, misfire text, type text,
+      "inputText" text, metadata jsonb, "callbackEndpointId" text, "callbackUrl" text, "callbackEvents" text[], priority smallint,
       "timeoutMs" int, retry json, paused boolean, "nextFireAt" timestamptz, "createdAt" timestamptz,
       "updatedAt" timestamptz)
     ON CONFLICT (account_id, name) DO NOTHING`;
@@ -35,16 +43,11 @@ export async function findSchedule(
 ): Promise<ScheduleRecord | undefined> {
   const wanted = 'id' in key ? eq(jobSchedules.id, key.id) : eq(jobSchedules.name, key.name);
   const rows = await orm
-    .select()
+    .select({ ...listed, inputText: query<string>`${input}::text` })
     .from(jobSchedules)
     .where(and(eq(jobSchedules.accountId, accountId), wanted));
   return rows[0];
 }
-
-/** Without the input: a page of large ones would be larger than anybody wants. */
-export type ListedSchedule = Omit<ScheduleRecord, 'input'>;
-
-const { input: _input, ...listed } = getTableColumns(jobSchedules);
 
 /** Oldest first; `after` is the last id of the page before. Served by `job_schedules_pkey`. */
 export async function listSchedules(
@@ -79,12 +82,12 @@ export async function updateSchedule(tx: Transaction, schedule: ScheduleRecord):
   await tx`
     UPDATE ringback.job_schedules AS schedule SET
       cron = given.cron, time_zone = "timeZone", overlap = given.overlap, misfire = given.misfire,
-      input = coalesce(given.input, 'null'), metadata = given.metadata, callback_endpoint_id = "callbackEndpointId",
+      input = given."inputText"::json, metadata = given.metadata, callback_endpoint_id = "callbackEndpointId",
       callback_url = "callbackUrl", callback_events = "callbackEvents", priority = given.priority,
       timeout_ms = "timeoutMs", retry = given.retry, paused = given.paused, next_fire_at = "nextFireAt",
       last_error = "lastError", updated_at = "updatedAt"
     FROM json_to_record(${JSON.stringify(schedule)}::text::json) AS given (
-      "accountId" text, id text, cron text, "timeZone" text, overlap text, misfire text, input json, metadata jsonb,
+      "accountId" text, id text, cron text, "timeZone" text, overlap text, misfire text, "inputText" text, metadata jsonb,
       "callbackEndpointId" text, "callbackUrl" text, "callbackEvents" text[], priority smallint, "timeoutMs" int,
       retry json, paused boolean, "nextFireAt" timestamptz, "lastError" json, "updatedAt" timestamptz)
     WHERE schedule.account_id = "accountId" AND schedule.id = given.id`;
@@ -113,7 +116,7 @@ export type ScheduledWork = Pick<
   | 'accountId'
   | 'id'
   | 'type'
-  | 'input'
+  | 'inputText'
   | 'metadata'
   | 'callbackEndpointId'
   | 'callbackUrl'
@@ -156,8 +159,8 @@ export async function lockDueSchedules(
 ): Promise<DueSchedule[]> {
   return tx<DueSchedule[]>`
     SELECT
-      account_id AS "accountId", id, name, cron, time_zone AS "timeZone", overlap, misfire, type, input, metadata,
-      callback_endpoint_id AS "callbackEndpointId", callback_url AS "callbackUrl", callback_events AS "callbackEvents",
+      account_id AS "accountId", id, name, cron, time_zone AS "timeZone", overlap, misfire, type, input::text AS "inputText",
+      metadata, callback_endpoint_id AS "callbackEndpointId", callback_url AS "callbackUrl", callback_events AS "callbackEvents",
       priority, timeout_ms AS "timeoutMs", retry, next_fire_at AS "nextFireAt",
       EXISTS (SELECT FROM ringback.run_queue AS item
         WHERE item.account_id = schedule.account_id AND item.schedule_id = schedule.id) AS "hasUnended",

@@ -20,6 +20,10 @@ async function startCuttable(env: Record<string, string> = {}): Promise<{ servic
   return { service, proxy };
 }
 
+async function idsOfJobs(): Promise<string[]> {
+  return (await database.sql<{ id: string }[]>`SELECT id FROM ringback.jobs`).map(({ id }) => id);
+}
+
 /** Waits until so many more claims of that role have failed: they are tried every half second. */
 async function outlast({ logs }: RunningService, role: 'runner' | 'courier', claims: number): Promise<void> {
   const failed = () => logs.filter(({ level, msg }) => level >= 50 && msg === role).length;
@@ -105,6 +109,7 @@ describe('while the database cannot be reached', { timeout: 90_000 }, () => {
 
   it('a submission that was cut off is either refused or stored, whole, and never half', async () => {
     const { service, proxy } = await startCuttable();
+    const before = new Set(await idsOfJobs());
     const submissions = Array.from({ length: 300 }, (_, n) =>
       service.request('POST', '/v1/jobs', { type: 'ringback.echo', input: n }),
     );
@@ -112,7 +117,18 @@ describe('while the database cannot be reached', { timeout: 90_000 }, () => {
     await proxy.cut();
     const answers = await Promise.all(submissions);
     await proxy.restore();
-    for (const answer of answers) if (answer.status !== 202) expectProblem(answer, 'database_unavailable');
+    const stored = new Set((await idsOfJobs()).filter((id) => !before.has(id)));
+    for (const answer of answers) {
+      if (answer.status === 202) continue;
+      const code = answer.json?.code === 'outcome_unknown' ? 'outcome_unknown' : 'database_unavailable';
+      expectProblem(answer, code);
+      if (code === 'outcome_unknown') expect(answer.json.job_id).toMatch(/^job_/);
+    }
+    const told = new Set(answers.flatMap(({ json }) => (json?.id ?? json?.job_id ?? []) as string | string[]));
+    expect(
+      [...stored].filter((id) => !told.has(id)),
+      'what is stored was accepted, or said to be in doubt',
+    ).toEqual([]);
     // A claim whose answer was cut off is found by its lease, which runs out.
     for (const { status, json } of answers) if (status === 202) await untilDone(service.request, json.id, 50_000);
     const halves = await database.sql`

@@ -137,6 +137,7 @@ const PROVOKED: Record<ProblemCode, Provoked | { readonly elsewhere: string }> =
   internal_error: { by: () => withoutTable('endpoint_secrets'), saying: /request id/ },
   starting: { elsewhere: 'e2e/start.test.ts asks while a migration is held up' },
   queue_full: { elsewhere: 'integration/jobs/admission.test.ts sets the limits' },
+  outcome_unknown: { elsewhere: 'e2e/unknown-outcome.test.ts cuts the connection between a commit and its answer' },
   database_unavailable: { elsewhere: 'database-outage.test.ts takes the database away' },
 };
 

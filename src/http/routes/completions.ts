@@ -3,6 +3,7 @@ import type { MiddlewareHandler } from 'hono';
 import type { Completions } from '#jobs/backend/completions.ts';
 import type { Env } from '../env.ts';
 import { incomingResult, readAway } from '../incoming-result.ts';
+import { receivedMember } from '../json-text.ts';
 import { jsonBody } from '../middleware/json-body.ts';
 import { problem } from '../problem.ts';
 import { toFailure, toProgress } from '../reports.ts';
@@ -40,7 +41,7 @@ export function completionRoutes({ completions, maxBodyBytes, maxResultBytes }: 
     const run = c.get('completion');
     const ended =
       told.status === 'succeeded'
-        ? await reports.complete(run, told.output, c.req.raw.signal)
+        ? await reports.complete(run, await receivedMember(c, 'output', told.output), c.req.raw.signal)
         : await reports.fail(run, toFailure(told));
     return ended.ok ? c.body(null, 204) : problem(c, ended);
   });

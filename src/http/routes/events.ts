@@ -3,7 +3,8 @@ import { accepts } from 'hono/accepts';
 import type { EventFeed } from '#jobs/feed/event-feed.ts';
 import type { Env } from '../env.ts';
 import { renderFeedStream, STREAM_HEADERS, STREAM_TYPE } from '../event-stream.ts';
-import { viewFeedEvent } from '../feed-view.ts';
+import { renderFeedEvent } from '../feed-view.ts';
+import { jsonText } from '../json-text.ts';
 import { problem } from '../problem.ts';
 import { headerParameter, problems } from '../schemas/common.ts';
 import { feedPageSchema, feedQuery } from '../schemas/event.ts';
@@ -72,7 +73,8 @@ export function feedRoutes({ feed }: FeedRoutesDeps) {
     const page = await feed.page(accountId, { ...query, limit });
     if (!page.ok) return problem(c, page);
     const { items, nextCursor, hasMore } = page.value;
-    const answer = { items: items.map(viewFeedEvent), next_cursor: nextCursor, has_more: hasMore };
-    return c.json(answer, 200, { 'cache-control': 'private, no-cache' });
+    c.header('cache-control', 'private, no-cache');
+    const rest = JSON.stringify({ next_cursor: nextCursor, has_more: hasMore }).slice(1);
+    return jsonText(c, `{"items":[${items.map(renderFeedEvent).join(',')}],${rest}`);
   });
 }

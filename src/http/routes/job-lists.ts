@@ -1,7 +1,8 @@
 import { createRoute, OpenAPIHono } from '@hono/zod-openapi';
 import type { JobLists } from '#jobs/read/job-lists.ts';
-import { viewJob } from '#jobs/read/job-view.ts';
+import { jobJson } from '#jobs/read/job-view.ts';
 import type { Env } from '../env.ts';
+import { jsonText } from '../json-text.ts';
 import { problem } from '../problem.ts';
 import { json, problems } from '../schemas/common.ts';
 import { jobListQuery, jobListSchema, metadataParameter } from '../schemas/job-list.ts';
@@ -38,7 +39,7 @@ export function jobListRoutes({ lists, publicUrl }: JobListRoutesDeps) {
     const page = await lists.page(c.get('apiKey').accountId, c.req.valid('query'));
     if (!page.ok) return problem(c, page);
     const { items, nextCursor, hasMore } = page.value;
-    const views = items.map((job) => viewJob(job, publicUrl));
-    return c.json({ items: views, next_cursor: nextCursor, has_more: hasMore }, 200);
+    const rest = JSON.stringify({ next_cursor: nextCursor, has_more: hasMore }).slice(1);
+    return jsonText(c, `{"items":[${items.map((job) => jobJson(job, publicUrl)).join(',')}],${rest}`);
   });
 }

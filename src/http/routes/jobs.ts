@@ -1,9 +1,10 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import type { DeliveryQueries } from '#callbacks/delivery-queries.ts';
 import type { CurrentRun, JobQueries, RunRecord } from '#jobs/read/job-queries.ts';
-import { viewJob } from '#jobs/read/job-view.ts';
+import { jobJson } from '#jobs/read/job-view.ts';
 import type { Canceler } from '#jobs/run/cancel.ts';
 import type { Env } from '../env.ts';
+import { jsonText } from '../json-text.ts';
 import { problem } from '../problem.ts';
 import { idSchema, json, problems } from '../schemas/common.ts';
 import { deliverySchema } from '../schemas/callback.ts';
@@ -57,7 +58,7 @@ export function jobRoutes(deps: JobRoutesDeps) {
     })
     .openapi(cancel, async (c) => {
       const canceled = await canceler.cancel(c.get('apiKey').accountId, c.req.valid('param').id);
-      return canceled.ok ? c.json(viewJob(canceled.value, publicUrl), 200) : problem(c, canceled);
+      return canceled.ok ? jsonText(c, jobJson(canceled.value, publicUrl)) : problem(c, canceled);
     })
     .openapi(listDeliveries, async (c) => {
       const { accountId } = c.get('apiKey');

@@ -1,6 +1,7 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import type { JobLogs, LogRecord } from '#jobs/read/job-log.ts';
 import type { Env } from '../env.ts';
+import { jsonText } from '../json-text.ts';
 import { problem } from '../problem.ts';
 import { idSchema, json, problems } from '../schemas/common.ts';
 import { logQuery, logSchema } from '../schemas/log.ts';
@@ -25,10 +26,12 @@ export function logRoutes({ logs }: LogRoutesDeps) {
     const query = c.req.valid('query');
     const lines = await logs.read(c.get('apiKey').accountId, c.req.valid('param').id, query);
     if (!lines.ok) return problem(c, lines);
-    return c.json({ items: lines.value.map(viewLine), next_after: lines.value.at(-1)?.position ?? query.after }, 200);
+    const nextAfter = lines.value.at(-1)?.position ?? query.after;
+    return jsonText(c, `{"items":[${lines.value.map(lineJson).join(',')}],"next_after":${nextAfter}}`);
   });
 }
 
-function viewLine({ position, runId, level, message, fields, createdAt }: LogRecord) {
-  return { position, run_id: runId, level, message, ...(fields && { fields }), created_at: createdAt };
+function lineJson({ position, runId, level, message, fieldsText, createdAt }: LogRecord): string {
+  const view = JSON.stringify({ position, run_id: runId, level, message, created_at: createdAt });
+  return fieldsText === null ? view : `${view.slice(0, -1)},"fields":${fieldsText}}`;
 }

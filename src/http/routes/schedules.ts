@@ -1,14 +1,18 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
+import type { Context } from 'hono';
+import { memberText } from '#domain/json-text.ts';
 import type { Result } from '#domain/problem.ts';
-import { viewJob } from '#jobs/read/job-view.ts';
+import { jobJson } from '#jobs/read/job-view.ts';
 import type { Admission } from '#jobs/submit/admission.ts';
 import type { PollEstimate } from '#jobs/wait/poll-estimate.ts';
+import type { JobMembers } from '#jobs/schedule/schedule-request.ts';
 import type { SavedSchedule, Schedules } from '#jobs/schedule/schedules.ts';
 import type { Env } from '../env.ts';
+import { jsonText } from '../json-text.ts';
 import { jsonBody } from '../middleware/json-body.ts';
 import { problem } from '../problem.ts';
 import { tellLimits } from '../rate-limit.ts';
-import { viewListedSchedule, viewSchedule } from '../schedule-view.ts';
+import { scheduleJson, viewListedSchedule } from '../schedule-view.ts';
 import { encodeCursor, idSchema, json, pageOf, pageQuery, problems } from '../schemas/common.ts';
 import { jobSchema } from '../schemas/job.ts';
 import { newScheduleSchema, scheduleChangesSchema, scheduleSchema } from '../schemas/schedule.ts';
@@ -29,18 +33,17 @@ const location = z.object({ Location: z.string() });
 export function scheduleRoutes(deps: ScheduleRoutesDeps) {
   const { schedules, admission, polls, publicUrl } = deps;
   const { create, list, get, change, remove, pause, resume, trigger } = routesFor(deps.maxBodyBytes);
-  const view = (saved: Result<SavedSchedule>) => {
-    if (!saved.ok) return saved;
+  const answer = (c: Context<Env>, saved: Result<SavedSchedule>, status: 200 | 201 = 200) => {
+    if (!saved.ok) return problem(c, saved);
     const { schedule, signingSecret } = saved.value;
-    return { ok: true as const, value: viewSchedule(schedule, schedules.upcoming(schedule), signingSecret) };
+    if (status === 201) c.header('location', `/v1/schedules/${schedule.id}`);
+    return jsonText(c, scheduleJson(schedule, schedules.upcoming(schedule), signingSecret), status);
   };
 
   return new OpenAPIHono<Env>({ defaultHook: onInvalid })
     .openapi(create, async (c) => {
-      const created = view(await schedules.create(c.get('apiKey').accountId, c.req.valid('json'), new Date()));
-      if (!created.ok) return problem(c, created);
-      c.header('location', `/v1/schedules/${created.value.id}`);
-      return c.json(created.value, 201);
+      const request = await withInputText(c, c.req.valid('json'));
+      return answer(c, await schedules.create(c.get('apiKey').accountId, request, new Date()), 201);
     })
     .openapi(list, async (c) => {
       const { limit, cursor } = c.req.valid('query');
@@ -51,26 +54,22 @@ export function scheduleRoutes(deps: ScheduleRoutesDeps) {
     })
     .openapi(get, async (c) => {
       const found = await schedules.find(c.get('apiKey').accountId, c.req.valid('param').id);
-      if (!found.ok) return problem(c, found);
-      return c.json(viewSchedule(found.value, schedules.upcoming(found.value)), 200);
+      return answer(c, found.ok ? { ok: true, value: { schedule: found.value, signingSecret: undefined } } : found);
     })
     .openapi(change, async (c) => {
       const { accountId } = c.get('apiKey');
-      const changes = c.req.valid('json');
-      const changed = view(await schedules.change(accountId, c.req.valid('param').id, changes, new Date()));
-      return changed.ok ? c.json(changed.value, 200) : problem(c, changed);
+      const changes = await withInputText(c, c.req.valid('json'));
+      return answer(c, await schedules.change(accountId, c.req.valid('param').id, changes, new Date()));
     })
     .openapi(remove, async (c) => {
       const removed = await schedules.remove(c.get('apiKey').accountId, c.req.valid('param').id);
       return removed.ok ? c.body(null, 204) : problem(c, removed);
     })
     .openapi(pause, async (c) => {
-      const paused = view(await schedules.pause(c.get('apiKey').accountId, c.req.valid('param').id, new Date()));
-      return paused.ok ? c.json(paused.value, 200) : problem(c, paused);
+      return answer(c, await schedules.pause(c.get('apiKey').accountId, c.req.valid('param').id, new Date()));
     })
     .openapi(resume, async (c) => {
-      const resumed = view(await schedules.resume(c.get('apiKey').accountId, c.req.valid('param').id, new Date()));
-      return resumed.ok ? c.json(resumed.value, 200) : problem(c, resumed);
+      return answer(c, await schedules.resume(c.get('apiKey').accountId, c.req.valid('param').id, new Date()));
     })
     .openapi(trigger, async (c) => {
       const now = new Date();
@@ -80,8 +79,18 @@ export function scheduleRoutes(deps: ScheduleRoutesDeps) {
       if (!triggered.ok) return problem(c, triggered);
       c.header('location', `/v1/jobs/${triggered.value.id}`);
       c.header('retry-after', String(polls.after(triggered.value, now)));
-      return c.json(viewJob(triggered.value, publicUrl), 202);
+      return jsonText(c, jobJson(triggered.value, publicUrl), 202);
     });
+}
+
+/** The job's input as it was sent, beside what was made of it. */
+async function withInputText<Request extends { readonly job?: JobMembers | undefined }>(
+  c: Context<Env>,
+  request: Request,
+): Promise<Request> {
+  if (request.job?.input === undefined) return request;
+  const inputText = memberText(memberText(await c.req.text(), 'job') ?? '', 'input');
+  return { ...request, job: { ...request.job, inputText } };
 }
 
 function routesFor(maxBodyBytes: number) {

@@ -1,5 +1,6 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import type { AccountId } from '#domain/ids.ts';
+import { elementTexts, memberText, replaceMember } from '#domain/json-text.ts';
 import { isFinal, type JobStatus } from '#domain/job.ts';
 import { type Refusal, type Result, refuse } from '#domain/problem.ts';
 import type { Admission } from '#jobs/submit/admission.ts';
@@ -8,12 +9,13 @@ import type { JobWatch } from '#jobs/wait/job-watch.ts';
 import type { PollEstimate } from '#jobs/wait/poll-estimate.ts';
 import type { Submission } from '#jobs/submit/submission.ts';
 import type { Accepted, Submitter } from '#jobs/submit/submit.ts';
+import type { Logger } from '#log.ts';
 import type { Env } from '../env.ts';
 import { fingerprintOf, parseIdempotencyKey } from '../idempotency-key.ts';
 import type { RenderJob } from '../job-representation.ts';
 import { jsonBody } from '../middleware/json-body.ts';
 import { preferredWait } from '../prefer.ts';
-import { problem, problemBody } from '../problem.ts';
+import { type ErrorJudge, logFault, problem, problemBody, refusalOf } from '../problem.ts';
 import { headerParameter, json, preferParameter, problems } from '../schemas/common.ts';
 import { tellLimits } from '../rate-limit.ts';
 import { batchItemSchema, batchResultSchema, batchSchema, jobSchema, submissionSchema } from '../schemas/job.ts';
@@ -26,6 +28,8 @@ export interface SubmissionRoutesDeps {
   readonly watch: JobWatch;
   readonly polls: Pick<PollEstimate, 'after'>;
   readonly renderJob: RenderJob;
+  readonly judge: ErrorJudge;
+  readonly log: Logger;
 }
 
 /** A batch may be this many times as large as one submission. */
@@ -50,6 +54,8 @@ export function submissionRoutes({
   watch,
   polls,
   renderJob,
+  judge,
+  log,
 }: SubmissionRoutesDeps) {
   const submit = createRoute({
     method: 'post',
@@ -76,7 +82,11 @@ export function submissionRoutes({
     method: 'post',
     path: '/v1/jobs/batch',
     summary: 'Submit up to 1,000 jobs',
-    description: 'Each stands for itself: some may be accepted and others refused. In the order of the request.',
+    description:
+      'Each stands for itself: some may be accepted and others refused. In the order of the request. The response is 207 also ' +
+      'when every item was refused, or the database could be reached for some of them only: `database_unavailable` was not ' +
+      'stored, `outcome_unknown` may have been. Give each item an `idempotency_key`: then the whole batch can be sent again, ' +
+      'also when no response came, and nothing is made twice.',
     middleware: [jsonBody(maxBodyBytes * BATCH_FACTOR)] as const,
     request: { body: { required: true, content: { 'application/json': { schema: batchSchema } } } },
     responses: { 207: json(batchResultSchema, 'What became of each.'), ...problems(400, 413, 415, 422, 429) },
@@ -84,7 +94,7 @@ export function submissionRoutes({
 
   return new OpenAPIHono<Env>({ defaultHook: onInvalid })
     .openapi(submit, async (c) => {
-      const submission = c.req.valid('json');
+      const submission = withInputText(c.req.valid('json'), await c.req.text());
       const request = idempotentRequest(c.req.header('idempotency-key'), submission);
       if (!request.ok) return problem(c, request);
       const { accountId } = c.get('apiKey');
@@ -111,7 +121,17 @@ export function submissionRoutes({
     .openapi(submitBatch, async (c) => {
       const { accountId } = c.get('apiKey');
       const { items } = c.req.valid('json');
-      const results = await Promise.all(items.map((item) => submitItem(submitter, accountId, item)));
+      const texts = elementTexts(memberText(await c.req.text(), 'items') ?? '');
+      const failures: unknown[] = [];
+      const judged = (error: unknown): Refusal => {
+        failures.push(error);
+        return refusalOf(error, judge, false);
+      };
+      // One that fails must not take along what is known of the others.
+      const results = await Promise.all(
+        items.map((item, index) => submitItem(submitter, accountId, item, texts[index]!).catch(judged)),
+      );
+      if (failures.length > 0) logFault(log, c, refusalOf(failures[0], judge, false), failures[0]);
       tellLimits(c, admission.rateLimit(accountId));
       return c.body(`{"items":[${results.map(renderItem).join(',')}]}`, 207, {
         'content-type': 'application/json',
@@ -126,8 +146,8 @@ const isOver = ({ status }: { readonly status: JobStatus }) => isFinal(status);
 /** The job as it is by now, with what only the first answer shows: the signing secret of an endpoint that it made. */
 function withSecret(body: string, first: string): string {
   if (!first.includes('"signing_secret"')) return body;
-  const { callback } = JSON.parse(first) as { callback?: object };
-  return JSON.stringify({ ...(JSON.parse(body) as object), ...(callback && { callback }) });
+  const callback = memberText(first, 'callback');
+  return callback === undefined ? body : replaceMember(body, 'callback', callback);
 }
 
 function idempotentRequest(header: string | undefined, submission: Submission): Result<IdempotentRequest | undefined> {
@@ -143,11 +163,22 @@ function underKey(key: string, submission: Submission): Result<IdempotentRequest
   return fingerprint.ok ? { ok: true, value: { key, fingerprint: fingerprint.value } } : fingerprint;
 }
 
+/** @param text the submission as it was sent */
+function withInputText(submission: Submission, text: string): Submission {
+  return submission.input === undefined ? submission : { ...submission, inputText: memberText(text, 'input') };
+}
+
 /** An item of a batch, checked by itself: a bad one must not keep the others out. */
-async function submitItem(submitter: Submitter, accountId: AccountId, item: unknown): Promise<Result<Accepted>> {
+async function submitItem(
+  submitter: Submitter,
+  accountId: AccountId,
+  item: unknown,
+  text: string,
+): Promise<Result<Accepted>> {
   const checked = batchItemSchema.safeParse(item);
   if (!checked.success) return refusalOfIssues(checked.error.issues, 'invalid_body');
-  const { idempotency_key: key, ...submission } = checked.data;
+  const { idempotency_key: key, ...given } = checked.data;
+  const submission = withInputText(given, text);
   const request = key === undefined ? undefined : underKey(key, submission);
   if (request?.ok === false) return request;
   return submitter.submit(accountId, submission, request?.value);

@@ -1,11 +1,13 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import type { Context } from 'hono';
 import { parseRunHandle, type RunIds } from '#domain/run-handle.ts';
+import { elementTexts, memberText } from '#domain/json-text.ts';
 import { type Result, refuse } from '#domain/problem.ts';
 import type { EndedRun } from '#jobs/remote/run-record.ts';
 import type { RunReports } from '#jobs/remote/run-reports.ts';
 import type { Env } from '../env.ts';
 import { incomingResult, readAway } from '../incoming-result.ts';
+import { receivedMember } from '../json-text.ts';
 import { jsonBody } from '../middleware/json-body.ts';
 import { problem } from '../problem.ts';
 import { toFailure, toProgress } from '../reports.ts';
@@ -71,7 +73,11 @@ export function runRoutes({ workerReports: reports, maxBodyBytes, maxResultBytes
     responses: { 200: json(schemas.keptLinesSchema, 'How many of them were kept.'), ...refusals },
   });
   app.openapi(log, async (c) => {
-    const kept = await named(c, (run) => reports.log(run, c.req.valid('json').lines));
+    const texts = elementTexts(memberText(await c.req.text(), 'lines') ?? '');
+    const lines = c.req.valid('json').lines.map((line, index) => {
+      return { ...line, fieldsText: memberText(texts[index]!, 'fields') };
+    });
+    const kept = await named(c, (run) => reports.log(run, lines));
     return kept.ok ? c.json(kept.value, 200) : problem(c, kept);
   });
 
@@ -90,7 +96,7 @@ function endRoutes({ workerReports: reports, maxBodyBytes, maxResultBytes }: Run
     responses: { ...ended, ...refusals },
   });
   app.openapi(complete, async (c) => {
-    const { output } = c.req.valid('json');
+    const output = await receivedMember(c, 'output', c.req.valid('json').output);
     return answer(c, await named(c, (run) => reports.complete(run, output, c.req.raw.signal)));
   });
 

@@ -2,10 +2,24 @@ import { z } from '@hono/zod-openapi';
 import { CALLBACK_EVENT_TYPES, JOB_STATUSES, RUN_STATUSES } from '#domain/job.ts';
 import { idSchema, moment, problemSchema, storable, timestamp, UNSTORABLE } from './common.ts';
 
-const metadata = z
+/** A record of zod's leaves `__proto__` out without a word. */
+const PROTO = '__proto__';
+const refuseProto = (value: unknown, context: z.RefinementCtx) => {
+  if (typeof value === 'object' && value !== null && Object.hasOwn(value, PROTO))
+    context.addIssue({ code: 'custom', path: [PROTO], message: 'is a name that cannot be used' });
+  return value;
+};
+
+const names = z
   .record(z.string().min(1).max(64).refine(storable, UNSTORABLE), z.string().max(500).refine(storable, UNSTORABLE))
-  .refine((value) => Object.keys(value).length <= 50, 'must have 50 keys at most')
-  .openapi({ description: 'Yours: comes back with the job and in callbacks.', example: { order: '4711' } });
+  .refine((value) => Object.keys(value).length <= 50, 'must have 50 keys at most');
+
+const metadata = z.preprocess(refuseProto, names).openapi({
+  type: 'object',
+  additionalProperties: { type: 'string', maxLength: 500 },
+  description: 'Yours: comes back with the job and in callbacks, in no order.',
+  example: { order: '4711' },
+});
 
 const events = z
   .array(z.enum(CALLBACK_EVENT_TYPES))
@@ -41,7 +55,14 @@ const retry = retrySchema.transform((given) => ({
 export const submissionSchema = z
   .strictObject({
     type: z.string().min(1).max(100).openapi({ example: 'ringback.echo' }),
-    input: z.unknown().optional().openapi({ description: "Checked against the job type's schema." }),
+    input: z
+      .unknown()
+      .optional()
+      .openapi({
+        description:
+          "Checked against the job type's schema, and kept as it was sent. For a handler in JavaScript, a number that would become " +
+          'another one is refused: see docs/guides/json.md.',
+      }),
     callback: callback.optional(),
     metadata: metadata.optional(),
     priority: z
@@ -71,7 +92,7 @@ export const batchItemSchema = submissionSchema
       .string()
       .regex(/^[\x20-\x7e]{1,255}$/, 'must be 1 to 255 printable ASCII characters')
       .optional()
-      .openapi({ description: 'As the header of a single submission.' }),
+      .openapi({ description: 'As the header of a single submission. Recommended: see there.' }),
   })
   .openapi('BatchItem');
 
@@ -95,7 +116,10 @@ export const jobSchema = z
     status: z.enum(JOB_STATUSES),
     done: z.boolean(),
     progress: z.object({ percent: z.number(), message: z.string().optional() }).optional(),
-    output: z.unknown().optional().openapi({ description: 'Once succeeded, unless it is large or not JSON.' }),
+    output: z
+      .unknown()
+      .optional()
+      .openapi({ description: 'Once succeeded, unless it is large or not JSON. As it was handed in.' }),
     result_url: z.string().optional().openapi({ description: 'Once succeeded, instead of a large output.' }),
     result: z
       .object({ content_type: z.string(), bytes: z.int(), sha256: z.string() })
@@ -138,7 +162,10 @@ export const jobSchema = z
   .openapi('Job');
 
 const refusedItemSchema = problemSchema
-  .extend({ retry_after: z.int().optional().openapi({ description: 'Seconds, as `Retry-After` would say.' }) })
+  .extend({
+    retry_after: z.int().optional().openapi({ description: 'Seconds, as `Retry-After` would say.' }),
+    job_id: z.string().optional().openapi({ description: 'With `outcome_unknown`: the job, if it was stored.' }),
+  })
   .openapi('RefusedItem');
 
 export const batchResultSchema = z

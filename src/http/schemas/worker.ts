@@ -30,7 +30,9 @@ const claimedRunSchema = z
       priority: z.int(),
       created_at: timestamp(),
     }),
-    input: z.unknown().openapi({ description: 'As it was submitted; it fits the schema of its type.' }),
+    input: z
+      .unknown()
+      .openapi({ description: 'As it was submitted, character by character; it fits the schema of its type.' }),
     timeout_ms: z.int(),
     lease_expires_at: timestamp(),
     deadline_at: timestamp().openapi({ description: 'The run times out then, whatever its lease.' }),
@@ -85,7 +87,9 @@ export const keptLinesSchema = z.object({
   kept: z.int().openapi({ description: 'Of these lines: 10,000 a run are.' }),
 });
 
-const output = z.unknown().openapi({ description: 'Any JSON; checked against the output schema of the type.' });
+const output = z
+  .unknown()
+  .openapi({ description: 'Any JSON; checked against the output schema of the type, and kept as it is sent.' });
 
 export const outputSchema = z.strictObject({ output }).openapi('Output');
 

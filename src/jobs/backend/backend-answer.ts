@@ -1,8 +1,18 @@
+import { isUtf8 } from 'node:buffer';
 import { toCleanText } from '#domain/json.ts';
 import { parseRetryAfter } from '#domain/retry.ts';
+import { firstInvalidUtf8 } from '#domain/utf8.ts';
 import type { BackendResponse } from '#egress/backend-exchange.ts';
 import { BackendBody } from './backend-body.ts';
-import { checkValue, failed, type HandlerOutcome, isContentType } from '../run/handler.ts';
+import {
+  checkJson,
+  checkValue,
+  failed,
+  type HandlerFailure,
+  type HandlerOutcome,
+  isContentType,
+  type ReceivedJson,
+} from '../run/handler.ts';
 import type { JobType } from '../type/job-types.ts';
 import { ResultTooLargeError } from '../run/result-too-large.ts';
 
@@ -105,16 +115,21 @@ async function json(response: BackendResponse, body: BackendBody, rules: AnswerR
     const message = `The back end's answer is larger than ${most} bytes, the most that is checked against a schema.`;
     return failed('invalid_output', message, false);
   }
-  const parsed = parse(bytes);
-  if (parsed.ok) return checkValue(jobType, parsed.value);
-  return failed('backend_invalid', 'The back end answered with JSON as its content type, but not with JSON.', true);
+  const received = parse(bytes);
+  return received.kind === 'failed' ? received : checkJson(jobType, received);
 }
 
-function parse(bytes: Uint8Array): { ok: true; value: unknown } | { ok: false } {
+function parse(bytes: Buffer): ({ readonly kind: 'parsed' } & ReceivedJson) | HandlerFailure {
+  if (!isUtf8(bytes)) {
+    const where = `its first wrong byte is at offset ${firstInvalidUtf8(bytes)}`;
+    return failed('backend_invalid', `The back end answered with JSON that is not UTF-8: ${where}.`, true);
+  }
+  // Without a byte order mark, should there be one.
+  const text = new TextDecoder().decode(bytes);
   try {
-    return { ok: true, value: JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) };
+    return { kind: 'parsed', text, value: JSON.parse(text) };
   } catch {
-    return { ok: false };
+    return failed('backend_invalid', 'The back end answered with JSON as its content type, but not with JSON.', true);
   }
 }
 

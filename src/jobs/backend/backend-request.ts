@@ -1,3 +1,4 @@
+import { memberTexts, stringValue } from '#domain/json-text.ts';
 import type { BackendRequest } from '#egress/backend-client.ts';
 import type { JobContext } from '../type/define.ts';
 import type { JobType } from '../type/job-types.ts';
@@ -5,8 +6,8 @@ import type { JobType } from '../type/job-types.ts';
 /** The run that a back end is called for. */
 export interface BackendRun extends Pick<JobContext<unknown>, 'job' | 'run'> {
   readonly jobType: Pick<JobType, 'input' | 'output' | 'backend' | 'timeoutMs'>;
-  /** As it was submitted. */
-  readonly input: unknown;
+  /** JSON as it was submitted. */
+  readonly inputText: string;
   /** Where the back end may tell the end later; null when it may not. Holds a secret. */
   readonly completionUrl: string | null;
 }
@@ -16,13 +17,13 @@ export interface BackendRun extends Pick<JobContext<unknown>, 'job' | 'run'> {
  * own documentation tells clients to send.
  */
 export function requestOf(call: BackendRun): Omit<BackendRequest, 'maxBodyBytes'> {
-  const { input, job, run, completionUrl, jobType } = call;
+  const { inputText, job, run, completionUrl, jobType } = call;
   const { url = '', method = 'POST', headers = {}, timeoutMs = jobType.timeoutMs } = jobType.backend ?? {};
   const hasBody = method !== 'GET';
   const own = Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value] as const);
   return {
     url,
-    query: hasBody ? '' : queryOf(input, url),
+    query: hasBody ? '' : queryOf(inputText, url),
     method,
     headers: {
       accept: '*/*',
@@ -36,22 +37,21 @@ export function requestOf(call: BackendRun): Omit<BackendRequest, 'maxBodyBytes'
       'ringback-run-number': `${run.number}`,
       ...(completionUrl !== null && { 'ringback-completion-url': completionUrl }),
     },
-    body: hasBody ? (JSON.stringify(input) ?? 'null') : null,
+    body: hasBody ? inputText : null,
     timeoutMs,
   };
 }
 
 /**
- * Text, numbers and booleans of an input object, encoded as in a form. A parameter that the platform owner has put
+ * Text, numbers as they are written, and booleans of an input object, encoded as in a form, in their order. A parameter that the platform owner has put
  * into the URL stands: a client must not be able to say it a second time.
  */
-function queryOf(input: unknown, url: string): string {
-  if (typeof input !== 'object' || input === null || Array.isArray(input)) return '';
+function queryOf(inputText: string, url: string): string {
   const owned = new URL(url).searchParams;
   const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(input)) {
-    const isScalar = ['string', 'number', 'boolean'].includes(typeof value);
-    if (isScalar && !owned.has(name)) query.append(name, String(value));
+  for (const [name, text] of memberTexts(inputText)) {
+    if (/^[[{n]/.test(text) || owned.has(name)) continue; // a list, an object, null
+    query.append(name, text.startsWith('"') ? stringValue(text) : text);
   }
   return query.toString();
 }

@@ -26,7 +26,7 @@ export function backendWork({ completions, ...rest }: BackendWorkDeps): Work {
       const completionUrl = await persist(offer, isTransient, signal);
       // Whatever is answered now is refused by the run's fence.
       if (completionUrl === undefined) return failed('worker_lost', 'The run was lost before its call.', true);
-      const call = { jobType, input: job.input, job: context.job, run: context.run, completionUrl, ...rest };
+      const call = { jobType, inputText: job.inputText, job: context.job, run: context.run, completionUrl, ...rest };
       return await callBackend(call, signal);
     } catch (error) {
       return failureOf(error);

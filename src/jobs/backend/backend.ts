@@ -19,9 +19,9 @@ export interface BackendCall extends BackendRun {
  * RunFailedError, which `failureOf` understands.
  */
 export async function callBackend(call: BackendCall, signal: AbortSignal): Promise<HandlerOutcome> {
-  const { jobType, input, client, completionUrl, maxResultBytes, inlineMaxBytes = 65_536, now } = call;
+  const { jobType, inputText, client, completionUrl, maxResultBytes, inlineMaxBytes = 65_536, now } = call;
   try {
-    const checked = await checkInput(jobType, input);
+    const checked = await checkInput(jobType, JSON.parse(inputText));
     if (checked.kind === 'failed') return checked;
     const answer = await client.send({ ...requestOf(call), maxBodyBytes: maxResultBytes }, signal);
     if (!answer.ok) return failedRequest(answer.failure);

@@ -2,9 +2,19 @@ import { isFinal } from '#domain/job.ts';
 import type { RetryPolicy } from '#domain/retry.ts';
 import type { JobRecord } from '#store/jobs.ts';
 
-/** A job as clients see it: the same in a status, in a list and in a callback. Members without a value are left out. */
-export function viewJob(job: JobRecord, publicUrl: string) {
+/**
+ * A job as clients see it, as JSON: the same in a status, in a list and in a callback. Members without a value are left out.
+ * An output stands there as it was handed in.
+ */
+export function jobJson(job: JobRecord, publicUrl: string): string {
   const statusUrl = `${publicUrl}/v1/jobs/${job.id}`;
+  const { status, resultRunId, outputText } = job;
+  const output = status === 'succeeded' && resultRunId === null ? `,"output":${outputText ?? 'null'}` : '';
+  const head = JSON.stringify(viewState(job, statusUrl)).slice(0, -1);
+  return `${head}${output},${JSON.stringify(viewRest(job, statusUrl)).slice(1)}`;
+}
+
+function viewState(job: JobRecord, statusUrl: string) {
   return {
     id: job.id,
     type: job.type,
@@ -13,6 +23,11 @@ export function viewJob(job: JobRecord, publicUrl: string) {
     ...(job.progress && { progress: job.progress }),
     ...(job.status === 'succeeded' && viewResult(job, statusUrl)),
     ...(job.error && { error: job.error }),
+  };
+}
+
+function viewRest(job: JobRecord, statusUrl: string) {
+  return {
     runs: job.runCount,
     metadata: job.metadata,
     ...(job.priority !== 0 && { priority: job.priority }),
@@ -38,9 +53,9 @@ export function viewJob(job: JobRecord, publicUrl: string) {
   };
 }
 
-/** The output itself, or where it is: never both. */
-function viewResult({ output, resultRunId, resultType, resultBytes, resultSha256 }: JobRecord, statusUrl: string) {
-  if (resultRunId === null || resultType === null || resultBytes === null || resultSha256 === null) return { output };
+/** Where a result is that does not stand in the job itself. */
+function viewResult({ resultRunId, resultType, resultBytes, resultSha256 }: JobRecord, statusUrl: string) {
+  if (resultRunId === null || resultType === null || resultBytes === null || resultSha256 === null) return undefined;
   const sha256 = Buffer.from(resultSha256).toString('hex');
   return { result_url: `${statusUrl}/result`, result: { content_type: resultType, bytes: resultBytes, sha256 } };
 }

@@ -6,7 +6,7 @@ import { RETRY_WITHIN_MS, retryContended } from '#store/group-commit.ts';
 import { deleteChunks } from '#store/result-chunks.ts';
 import { type JobRef, renewLeases, type RunRef } from '#store/run-queue.ts';
 import type { Endings } from '../run/endings.ts';
-import { checkValue, type HandlerFailure } from '../run/handler.ts';
+import { checkJson, type HandlerFailure, type ReceivedJson } from '../run/handler.ts';
 import type { JobTypes } from '../type/job-types.ts';
 import { recordEnd } from '../run/record-end.ts';
 import type { RunOutcome } from '../run/run-end.ts';
@@ -35,6 +35,8 @@ export interface SaidLine {
   readonly level: JobLogLevel;
   readonly message: string;
   readonly fields?: Readonly<Record<string, unknown>> | undefined;
+  /** The fields as they were sent. */
+  readonly fieldsText?: string | undefined;
 }
 
 export interface ReportedFailure {
@@ -88,11 +90,11 @@ export class RunReports {
   }
 
   /** Ends the run well, with its output as JSON. */
-  async complete(run: RunRef, output: unknown, signal: AbortSignal): Promise<Result<EndedRun>> {
+  async complete(run: RunRef, output: ReceivedJson, signal: AbortSignal): Promise<Result<EndedRun>> {
     const { db, types, results } = this.#deps;
     const held = await this.#find(run);
     if (held === undefined) return lookUpEnded(db, run, ['succeeded']);
-    const checked = await checkValue({ output: types.get(held.type)?.output }, output);
+    const checked = await checkJson({ output: types.get(held.type)?.output }, output);
     if (checked.kind === 'failed') return this.#failForOutput(held, checked);
     if (results.fitsInline(checked.text))
       return this.#end(held, { kind: 'succeeded', outputText: checked.text, result: null }, ['succeeded']);

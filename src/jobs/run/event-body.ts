@@ -2,11 +2,11 @@ import { type DeliveryId, type EndpointId, newId } from '#domain/ids.ts';
 import type { CallbackEventType } from '#domain/job.ts';
 import type { JobRecord } from '#store/jobs.ts';
 import type { EventBody } from '#store/tell-runs.ts';
-import { viewJob } from '../read/job-view.ts';
+import { jobJson } from '../read/job-view.ts';
 
 /** What a callback says of a job: rendered once, for every attempt and for whoever reads the feed. */
 export function eventBody(type: CallbackEventType, job: JobRecord, publicUrl: string, now: Date): EventBody {
-  return eventBodyOf(type, JSON.stringify(viewJob(job, publicUrl)), now);
+  return eventBodyOf(type, jobJson(job, publicUrl), now);
 }
 
 /** @param view the job as clients see it, as JSON */

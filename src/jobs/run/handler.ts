@@ -1,6 +1,7 @@
-import { types } from 'node:util';
+import { isDeepStrictEqual, types } from 'node:util';
 import type { JobError } from '#domain/job.ts';
-import { toCleanText, toStorableJson } from '#domain/json.ts';
+import { type StorableJson, toCleanText, toKeptJson, toStorableJson } from '#domain/json.ts';
+import { restoreNumbers } from '#domain/json-number.ts';
 import {
   type AnyJobDefinition,
   FileResult,
@@ -65,7 +66,10 @@ export async function checkInput(
   const input = await validate(schema, given).catch(thrown);
   if (input instanceof Thrown) return failed('invalid_input', `The input's schema threw: ${input.message}`, false);
   if (input.ok) return { kind: 'checked', value: input.value };
-  const [fault] = input.faults;
+  return misfit(input.faults[0]);
+}
+
+export function misfit(fault: Fault | undefined): HandlerFailure {
   const message = `The input no longer fits the type: ${fault?.path ?? ''} ${fault?.message ?? ''}`;
   return failed('invalid_input', message, false);
 }
@@ -73,8 +77,42 @@ export async function checkInput(
 type CheckedValue = Extract<HandlerOutcome, { readonly kind: 'value' | 'failed' }>;
 
 /** A value that cannot be stored, or is not what the type promised, will not be so the next time: no retry. */
-export async function checkValue({ output }: Pick<Handled, 'output'>, value: unknown): Promise<CheckedValue> {
-  let checked = value;
+export async function checkValue(jobType: Pick<Handled, 'output'>, value: unknown): Promise<CheckedValue> {
+  const checked = await checkOutput(jobType, value);
+  return checked.kind === 'failed' ? checked : asText(toStorableJson(checked.value));
+}
+
+/** JSON from elsewhere, with what JavaScript makes of it; undefined where there was none. */
+export interface ReceivedJson {
+  readonly text: string;
+  readonly value: unknown;
+}
+
+/**
+ * The same of an output that came as JSON: it is kept as it was sent. What a schema changes is not, but the numbers that are
+ * still there are, for a schema has only seen what JavaScript makes of them.
+ */
+export async function checkJson(
+  jobType: Pick<Handled, 'output'>,
+  { text, value }: ReceivedJson,
+): Promise<CheckedValue> {
+  const checked = await checkOutput(jobType, value);
+  if (checked.kind === 'failed') return checked;
+  const kept = toKeptJson(text, value);
+  if (!kept.ok || isDeepStrictEqual(checked.value, value)) return asText(kept);
+  const changed = asText(toStorableJson(checked.value));
+  return changed.kind === 'failed' ? changed : { kind: 'value', text: restoreNumbers(changed.text, kept.text) };
+}
+
+function asText(json: StorableJson): CheckedValue {
+  if (!json.ok) return failed('invalid_output', `The result cannot be stored: ${json.reason}.`, false);
+  return { kind: 'value', text: json.text };
+}
+
+async function checkOutput(
+  { output }: Pick<Handled, 'output'>,
+  value: unknown,
+): Promise<{ readonly kind: 'checked'; readonly value: unknown } | HandlerFailure> {
   if (output !== undefined) {
     const result = await validate(output, value).catch(thrown);
     if (result instanceof Thrown)
@@ -84,11 +122,9 @@ export async function checkValue({ output }: Pick<Handled, 'output'>, value: unk
       const failure = failed('invalid_output', `The result does not fit its schema. ${faults.join('; ')}`, false);
       return { ...failure, faults: result.faults };
     }
-    checked = result.value;
+    return { kind: 'checked', value: result.value };
   }
-  const json = toStorableJson(checked);
-  if (!json.ok) return failed('invalid_output', `The result cannot be stored: ${json.reason}.`, false);
-  return { kind: 'value', text: json.text };
+  return { kind: 'checked', value };
 }
 
 /** RFC 9110, 8.3.1, without the parameters' own rules; no control character may reach a header. */

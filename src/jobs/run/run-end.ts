@@ -42,8 +42,7 @@ export function decideRunEnd(job: JobRecord, outcome: RunOutcome, context: RunEn
   switch (outcome.kind) {
     case 'succeeded': {
       const { outputText, result } = outcome;
-      const output = outputText === null ? null : (JSON.parse(outputText) as unknown);
-      const ended = { ...job, output, ...asResult(job, result) };
+      const ended = { ...job, outputText, ...asResult(job, result) };
       return {
         ...over(ended, 'succeeded', null, context),
         ...ran(job, context),

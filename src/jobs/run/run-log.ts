@@ -1,5 +1,6 @@
 import { LOG_LEVELS, type JobLogLevel } from '#domain/job.ts';
-import { toCleanJson, toCleanText } from '#domain/json.ts';
+import { toCleanJson, toCleanText, toKeptJson } from '#domain/json.ts';
+import { shapeOf } from '#domain/json-text.ts';
 import type { LogLine } from '#store/job-logs.ts';
 
 const WRITE_EVERY_MS = 250;
@@ -10,6 +11,7 @@ export const MAX_LINES = 10_000;
 const MAX_CHARACTERS = 8_000_000;
 const MAX_MESSAGE = 4000;
 const MAX_FIELDS = 16_384;
+/** Nested more deeply it might be too deep for whoever serialises it with lines around it: those would be lost too. */
 const MAX_DEPTH = 100;
 /** Positions of one run. */
 const RUN_STRIDE = 1_000_000;
@@ -18,13 +20,18 @@ const RUN_STRIDE = 1_000_000;
 export function toLogLine(
   runNumber: number,
   count: number,
-  said: { readonly level: JobLogLevel; readonly message: unknown; readonly fields?: unknown },
+  said: {
+    readonly level: JobLogLevel;
+    readonly message: unknown;
+    readonly fields?: unknown;
+    readonly fieldsText?: string | undefined;
+  },
 ): LogLine {
   return {
     position: runNumber * RUN_STRIDE + count,
     level: LOG_LEVELS.includes(said.level) ? said.level : 'info',
     message: textOf(said.message),
-    fields: fieldsOf(said.fields),
+    fieldsText: fieldsOf(said.fields, said.fieldsText),
     createdAt: new Date(),
   };
 }
@@ -87,7 +94,7 @@ export class RunLog {
     // Counted afterwards: to look at what is said may be to run code of its own, which may log as well.
     const line = toLogLine(this.#runNumber, 0, { level, message, fields });
     this.#count += 1;
-    this.#characters += line.message.length + (line.fields === null ? 0 : JSON.stringify(line.fields).length);
+    this.#characters += line.message.length + (line.fieldsText?.length ?? 0);
     this.#waiting.push({ ...line, position: line.position + this.#count });
   }
 
@@ -109,25 +116,18 @@ function textOf(message: unknown): string {
   }
 }
 
-/** An object that JSON can say, and not too much of it. What is given may be anything: to look at it may throw. */
-function fieldsOf(fields: unknown): Readonly<Record<string, unknown>> | null {
+/**
+ * An object that JSON can say, and not too much of it. What is given may be anything: to look at it may throw.
+ * @param sent what it was sent as, if it was: that is kept, where it can be stored
+ */
+function fieldsOf(fields: unknown, sent: string | undefined): string | null {
   if (fields === undefined || fields === null) return null;
   try {
-    const text = toCleanJson(fields);
-    if (text.startsWith('{') && text.length <= MAX_FIELDS && !isDeep(text))
-      return JSON.parse(text) as Record<string, unknown>;
+    const kept = sent === undefined ? undefined : toKeptJson(sent, fields);
+    const text = kept?.ok === true ? kept.text : toCleanJson(fields);
+    if (text.startsWith('{') && text.length <= MAX_FIELDS && shapeOf(text).depth <= MAX_DEPTH) return text;
   } catch {
     // A cycle, a BigInt, a getter that throws.
   }
-  return { ringback: 'These fields could not be kept.' };
-}
-
-/** Nested so deeply that it might be too deep for whoever serialises it with lines around it: those would be lost too. */
-function isDeep(text: string): boolean {
-  let depth = 0;
-  for (const [bracket] of text.replaceAll(/"(?:[^"\\]|\\.)*"/g, '').matchAll(/[[\]{}]/g)) {
-    depth += bracket === '[' || bracket === '{' ? 1 : -1;
-    if (depth > MAX_DEPTH) return true;
-  }
-  return false;
+  return '{"ringback":"These fields could not be kept."}';
 }

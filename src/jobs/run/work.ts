@@ -1,13 +1,20 @@
-import { callHandler, failed } from './handler.ts';
+import { unheldNumbers } from '#domain/json-number.ts';
+import { callHandler, failed, type HandlerFailure, misfit } from './handler.ts';
 import type { Work } from './run-work.ts';
+
+/** The same, with the input as JavaScript has it. */
+export type HandlerWork = (
+  call: Parameters<Work>[0] & { readonly input: unknown },
+  signal: AbortSignal,
+) => ReturnType<Work>;
 
 /** Who does the work of each kind of job type; never asked for what this process does not do. */
 export interface Workplaces {
-  readonly thread: Work;
+  readonly thread: HandlerWork;
   readonly backend: Work;
 }
 
-const callInline: Work = ({ jobType, job, context }, signal) => callHandler(jobType, job.input, context, signal);
+const callInline: HandlerWork = ({ jobType, input, context }, signal) => callHandler(jobType, input, context, signal);
 
 /** Sends each run to where its type's work is done. */
 export function dispatchWork({ thread, backend }: Workplaces): Work {
@@ -15,9 +22,9 @@ export function dispatchWork({ thread, backend }: Workplaces): Work {
     const { way, type } = call.jobType;
     switch (way) {
       case 'inline':
-        return callInline(call, signal);
+        return withInput(callInline, call, signal);
       case 'thread':
-        return thread(call, signal);
+        return withInput(thread, call, signal);
       case 'backend':
         return backend(call, signal);
       case 'remote':
@@ -27,4 +34,16 @@ export function dispatchWork({ thread, backend }: Workplaces): Work {
         return way satisfies never;
     }
   };
+}
+
+async function withInput(work: HandlerWork, call: Parameters<Work>[0], signal: AbortSignal): ReturnType<Work> {
+  const { inputText } = call.job;
+  const refused = refuseUnheld(inputText);
+  return refused ?? work({ ...call, input: JSON.parse(inputText) }, signal);
+}
+
+/** A job that was queued when its type was done elsewhere, by who could take any number. */
+function refuseUnheld(inputText: string): HandlerFailure | undefined {
+  const [fault] = unheldNumbers(inputText);
+  return fault && misfit(fault);
 }

@@ -10,6 +10,8 @@ import { type Cron, parseCron } from './cron.ts';
 /** What a schedule's jobs have in common. Null takes away what it had. */
 export interface JobMembers {
   readonly input?: unknown;
+  /** The input as it was sent. Left out: as `JSON.stringify` writes it. */
+  readonly inputText?: string | undefined;
   readonly metadata?: Readonly<Record<string, string>> | undefined;
   readonly callback?: CallbackRequest | null | undefined;
   readonly priority?: number | undefined;
@@ -53,7 +55,7 @@ export function newSchedule(accountId: AccountId, request: NewSchedule, now: Dat
     overlap,
     misfire,
     type: job.type,
-    input: null,
+    inputText: 'null',
     metadata: {},
     ...NO_CALLBACK,
     priority: 0,
@@ -114,9 +116,9 @@ function nextFireOf(cron: Cron, { lastFireAt }: ScheduleRecord, now: Date): Date
 const NO_CALLBACK = { callbackEndpointId: null, callbackUrl: null, callbackEvents: null };
 
 function columnsOf(job: JobMembers): Partial<ScheduleRecord> {
-  const { input, metadata, callback, priority, timeout_ms: timeoutMs, retry } = job;
+  const { input, inputText = JSON.stringify(input), metadata, callback, priority, timeout_ms: timeoutMs, retry } = job;
   return {
-    ...(input !== undefined && { input }),
+    ...(input !== undefined && { inputText }),
     ...(metadata !== undefined && { metadata }),
     ...(priority !== undefined && { priority }),
     ...(timeoutMs !== undefined && { timeoutMs }),

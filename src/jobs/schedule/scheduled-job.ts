@@ -14,8 +14,16 @@ export async function toScheduledJob(
   work: ScheduledWork,
   occasion: { now: Date; scheduledFor: Date | null },
 ): Promise<Result<NewJob>> {
-  const { accountId, id: scheduleId, type, input, metadata, priority, timeoutMs, retry } = work;
-  const submission = { type, input, metadata, priority, timeout_ms: timeoutMs ?? undefined, retry: retry ?? undefined };
+  const { accountId, id: scheduleId, type, inputText, metadata, priority, timeoutMs, retry } = work;
+  const submission = {
+    type,
+    input: JSON.parse(inputText) as unknown,
+    inputText,
+    metadata,
+    priority,
+    timeout_ms: timeoutMs ?? undefined,
+    retry: retry ?? undefined,
+  };
   const made = await toNewJob(types, accountId, submission, { ...occasion, scheduleId });
   if (!made.ok) return belowJob(made);
   const { callbackEndpointId, callbackUrl, callbackEvents } = work;

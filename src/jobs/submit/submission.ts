@@ -1,11 +1,12 @@
 import { type AccountId, newId, type ScheduleId } from '#domain/ids.ts';
 import { FINAL_JOB_EVENT_TYPES } from '#domain/job.ts';
-import { toStorableJson } from '#domain/json.ts';
+import { type StorableJson, toKeptJson, toStorableJson } from '#domain/json.ts';
+import { unheldNumbers } from '#domain/json-number.ts';
 import { type Fault, type Refusal, type Result, refuse } from '#domain/problem.ts';
 import type { RetryPolicy } from '#domain/retry.ts';
 import type { JobRecord, NewJob, StorableJob } from '#store/jobs.ts';
 import type { CallbackRequest } from './callback-targets.ts';
-import { viewJob } from '../read/job-view.ts';
+import { jobJson } from '../read/job-view.ts';
 import { eventBodyOf, namedDelivery } from '../run/event-body.ts';
 import type { JobType, JobTypes } from '../type/job-types.ts';
 import { validate } from '../type/validate.ts';
@@ -15,6 +16,8 @@ export interface Submission {
   readonly type: string;
   /** Left out: the job type decides whether it can do without. */
   readonly input?: unknown;
+  /** The input as it was sent, which is what is kept. Left out: as `JSON.stringify` writes it. */
+  readonly inputText?: string | undefined;
   readonly callback?: CallbackRequest | undefined;
   readonly metadata?: Readonly<Record<string, string>> | undefined;
   readonly priority?: number | undefined;
@@ -79,20 +82,31 @@ export async function toNewJob(
   return { ok: true, value: job };
 }
 
-async function checkInput(jobType: JobType, { input: given }: Submission): Promise<Result<string>> {
-  const checked = await validate(jobType.input, given);
-  if (!checked.ok) {
-    const faults = checked.faults.map((fault) => ({ ...fault, path: `/input${fault.path}` }));
-    return refuse('invalid_input', `The input does not fit ${jobType.type}.`, { faults });
-  }
-  const json = toStorableJson(given);
+async function checkInput(jobType: JobType, submission: Submission): Promise<Result<string>> {
+  const { input: given } = submission;
+  const json = inputJson(submission);
   if (!json.ok) return refuse('invalid_input', `The input cannot be stored: ${json.reason}.`);
+  // A handler gets what JavaScript makes of it; back ends and remote workers get the text.
+  const unheld = jobType.way === 'inline' || jobType.way === 'thread' ? unheldNumbers(json.text) : [];
+  if (unheld.length > 0) return refuseInput(jobType, unheld);
+  const checked = await validate(jobType.input, given);
+  if (!checked.ok) return refuseInput(jobType, checked.faults);
   const { maxInputBytes } = jobType;
   if (json.text.length * 3 > maxInputBytes && Buffer.byteLength(json.text) > maxInputBytes) {
     const detail = `The input of ${jobType.type} may have ${maxInputBytes} bytes at most.`;
     return refuse('input_too_large', detail, { extra: { max_bytes: maxInputBytes } });
   }
   return { ok: true, value: json.text };
+}
+
+function refuseInput({ type }: JobType, faults: readonly Fault[]): Refusal {
+  const placed = faults.map((fault) => ({ ...fault, path: `/input${fault.path}` }));
+  return refuse('invalid_input', `The input does not fit ${type}.`, { faults: placed });
+}
+
+/** The input as it is kept, should it be possible to keep it. */
+export function inputJson({ input, inputText }: Pick<Submission, 'input' | 'inputText'>): StorableJson {
+  return inputText === undefined ? toStorableJson(input) : toKeptJson(inputText, input);
 }
 
 function wrongTimes(jobType: JobType, submission: Submission, now: Date): Refusal | undefined {
@@ -123,7 +137,7 @@ export function toStorableJob(job: NewJob, view: string): StorableJob {
 
 /** The job as clients see it once it is stored, as JSON. */
 export function viewSubmitted(job: NewJob, publicUrl: string): string {
-  return JSON.stringify(viewJob(recordOf(job), publicUrl));
+  return jobJson(recordOf(job), publicUrl);
 }
 
 /** The row that an insert writes, without reading it back. */
@@ -139,7 +153,7 @@ export function recordOf(job: NewJob): JobRecord {
   return {
     ...columns,
     status: 'queued',
-    output: null,
+    outputText: null,
     error: null,
     progress: null,
     resultRunId: null,

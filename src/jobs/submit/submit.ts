@@ -1,14 +1,16 @@
 import { mintSecret } from '#domain/endpoint.ts';
 import { type AccountId, type JobId, newId } from '#domain/ids.ts';
+import { databaseUnavailable, outcomeUnknown } from '#domain/outage.ts';
 import type { Result } from '#domain/problem.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
-import { type Database, transaction } from '#store/database.ts';
+import { type Database, isOutcomeUnknown, transaction } from '#store/database.ts';
 import { ensureEndpoint } from '#store/endpoints.ts';
 import { GroupCommit, MEASURED_GROUPS } from '#store/group-commit.ts';
+import { isTransient } from '#store/transient.ts';
 import { insertJobs, type NewJob, type StorableJob } from '#store/jobs.ts';
 import { storeJobs } from '#store/store-jobs.ts';
 import type { Admission } from './admission.ts';
-import type { CallbackTargets } from './callback-targets.ts';
+import type { CallbackTarget, CallbackTargets } from './callback-targets.ts';
 import { Idempotency, type IdempotentRequest } from './idempotency.ts';
 import type { JobTypes } from '../type/job-types.ts';
 import { type Submission, toNewJob, toStorableJob, viewSubmitted } from './submission.ts';
@@ -76,14 +78,23 @@ export class Submitter {
     await this.#group.add(PROBE);
   }
 
-  /** Stores and queues a job in one transaction. What it resolves with `ok` cannot be lost any more. */
+  /**
+   * Stores and queues a job in one transaction. What it resolves with `ok` cannot be lost any more. A database that fails is a
+   * refusal: `database_unavailable` when nothing was stored, `outcome_unknown` when nobody knows.
+   */
   async submit(
     accountId: AccountId,
     submission: Submission,
     request: IdempotentRequest | undefined,
   ): Promise<Result<Accepted>> {
     const store = () => this.#submitOnce(accountId, submission, request);
-    return request === undefined ? store() : this.#idempotency.once(accountId, request, store);
+    try {
+      return await (request === undefined ? store() : this.#idempotency.once(accountId, request, store));
+    } catch (error) {
+      // Where something may have been stored, `#submitOnce` has said so.
+      if (isTransient(error)) return databaseUnavailable();
+      throw error;
+    }
   }
 
   async #submitOnce(
@@ -96,12 +107,25 @@ export class Submitter {
     if (!made.ok) return made;
     const refusal = await admission.admit(accountId);
     if (refusal !== undefined) return refusal;
-    if (submission.callback === undefined) return this.#store(made.value, request);
-    const target = await targets.find(accountId, submission.callback);
-    if (!target.ok) return target;
-    const { url, endpointId } = target.value;
-    if (endpointId === undefined) return this.#storeWithNewEndpoint(made.value, url, request);
-    return this.#store({ ...made.value, callbackUrl: url, callbackEndpointId: endpointId }, request);
+    const target = submission.callback && (await targets.find(accountId, submission.callback));
+    if (target?.ok === false) return target;
+    try {
+      return await this.#storeFor(target?.value, made.value, request);
+    } catch (error) {
+      if (isOutcomeUnknown(error)) return outcomeUnknown(made.value.id);
+      throw error;
+    }
+  }
+
+  #storeFor(
+    target: CallbackTarget | undefined,
+    job: NewJob,
+    request: IdempotentRequest | undefined,
+  ): Promise<Result<Accepted>> {
+    if (target === undefined) return this.#store(job, request);
+    const { url, endpointId } = target;
+    if (endpointId === undefined) return this.#storeWithNewEndpoint(job, url, request);
+    return this.#store({ ...job, callbackUrl: url, callbackEndpointId: endpointId }, request);
   }
 
   async #store(job: NewJob, request: IdempotentRequest | undefined): Promise<Result<Accepted>> {

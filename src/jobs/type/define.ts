@@ -30,7 +30,7 @@ export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
 /** What a handler is given. */
 export interface JobContext<Input> {
-  /** The submitted input as the schema parsed it. */
+  /** The submitted input as the schema parsed it. A number that would not be the one that was sent is refused before. */
   readonly input: Input;
   /** Aborts on timeout, on cancel, on shutdown and when the lease is lost; `signal.reason` says which. */
   readonly signal: AbortSignal;
@@ -62,14 +62,17 @@ interface JobTypeOptions<In extends StandardSchema, Out extends StandardSchema |
   readonly type: string;
   readonly description?: string;
   readonly input: In;
-  /** Checked before the result is stored; a value that fails it fails the job. */
+  /**
+   * Checked before the result is stored; a value that fails it fails the job. A back end's or worker's output is stored as it was
+   * sent, unless the schema changes it.
+   */
   readonly output?: Out;
   /** Longest time for one run, in milliseconds. Default 60,000. A submission may ask for less. */
   readonly timeoutMs?: number;
   readonly retry?: RetryOptions;
   /** Runs of this type at once, in all processes together. Default: no limit but the workers' own. */
   readonly concurrency?: number;
-  /** Of the input as JSON. Default: what a request may have at most. */
+  /** Of the input as it was sent. Default: what a request may have at most. */
   readonly maxInputBytes?: number;
 }
 
@@ -98,8 +101,8 @@ export interface Backend {
   /** http or https, any address, private ones too. Credentials go into `headers`. */
   readonly url: string;
   /**
-   * Default `POST`: the input as it was submitted is the body, as JSON. `GET` sends no body: text, numbers and booleans
-   * of an input object become query parameters, all else of it is left out, and so is what `url` has a parameter for.
+   * Default `POST`: the body is the input as it was submitted, character by character, not as the schema parsed it. `GET`
+   * sends no body: text, numbers, as they were written, and booleans of an input object become query parameters, all else of it is left out, and so is what `url` has a parameter for.
    */
   readonly method?: 'POST' | 'PUT' | 'PATCH' | 'GET' | 'DELETE';
   /**

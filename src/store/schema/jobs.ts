@@ -14,8 +14,8 @@ import type { RetryPolicy } from '#domain/retry.ts';
 import { bytes, idColumn, moment, oneOf, ringback, transactionId } from './columns.ts';
 
 /**
- * `input` and `output` are json, not jsonb: they go back as they came, key order and numbers included, and cost
- * no re-encoding. No index names a column that changes, so that both updates of a job are heap-only.
+ * `input` and `output` are json, not jsonb: they go back as they came, character by character, and cost no re-encoding. For
+ * that they travel as text, both ways. No index names a column that changes, so that both updates of a job are heap-only.
  */
 export const jobs = ringback.table(
   'jobs',

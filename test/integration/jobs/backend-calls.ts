@@ -25,7 +25,7 @@ export function callReceiver(receiver: Receiver | string, options: CallOptions =
   return callBackend(
     {
       jobType,
-      input: { pages: 3 },
+      inputText: '{"pages":3}',
       job: { id: 'job_1', type: 'pdf.render', accountId: 'acc_1' },
       run: { id: 'run_1', number: 2 },
       completionUrl: null,

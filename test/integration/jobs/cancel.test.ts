@@ -135,7 +135,7 @@ describe('a job that runs', () => {
     const { canceler } = await running(job, () => gate.promise);
     await cancel(job, canceler);
     gate.resolve('done');
-    expect(await ended(job)).toMatchObject({ status: 'succeeded', output: 'done', error: null });
+    expect(await ended(job)).toMatchObject({ status: 'succeeded', outputText: '"done"', error: null });
     expect(await runs(job)).toEqual([[1, 'succeeded', null]]);
   });
 

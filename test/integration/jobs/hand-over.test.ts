@@ -63,7 +63,7 @@ describe('a runner that stops', () => {
     const stopping = worker.stop(60_000);
     gate.resolve();
     await stopping;
-    expect(await read(job)).toMatchObject({ status: 'succeeded', output: 'done' });
+    expect(await read(job)).toMatchObject({ status: 'succeeded', outputText: '"done"' });
   });
 
   test('gives back what does not, and another runner runs it again, with no failure counted', async () => {
@@ -81,7 +81,7 @@ describe('a runner that stops', () => {
     expect(await statuses(job)).toEqual([[1, 'released']]);
     expect(await read(job)).toMatchObject({ status: 'in_progress', failureCount: 0, runId: null });
     startRunner(parts(), [jobType(({ run: { number } }) => number, { retry: { maxRuns: 1 } })]);
-    expect(await ended(job)).toMatchObject({ status: 'succeeded', output: 2, failureCount: 0 });
+    expect(await ended(job)).toMatchObject({ status: 'succeeded', outputText: '2', failureCount: 0 });
     expect(await statuses(job)).toEqual([
       [1, 'released'],
       [2, 'succeeded'],
@@ -108,7 +108,7 @@ describe('a worker that died', () => {
     expect(dueAt! - now, 'a second, less a fifth').toBeGreaterThanOrEqual(800);
     startRunner(parts(), [jobType(({ run: { number } }) => number)]);
     await makeDue(database.db, job);
-    expect(await ended(job)).toMatchObject({ status: 'succeeded', output: 2, failureCount: 1, runCount: 2 });
+    expect(await ended(job)).toMatchObject({ status: 'succeeded', outputText: '2', failureCount: 1, runCount: 2 });
     expect(await statuses(job)).toEqual([
       [1, 'lost'],
       [2, 'succeeded'],
@@ -160,7 +160,7 @@ describe('a worker that was only slow', () => {
     const gate = Promise.withResolvers<void>();
     const { job, first } = await overtaken(gate.promise);
     const before = await ended(job);
-    expect(before).toMatchObject({ status: 'succeeded', output: 'run 2' });
+    expect(before).toMatchObject({ status: 'succeeded', outputText: '"run 2"' });
     gate.resolve();
     await eventually(() => expect(first.lines.filter(({ msg }) => msg === 'run')).toMatchObject([{ run: 'refused' }]));
     expect(await read(job)).toEqual(before);

@@ -54,7 +54,7 @@ test('lines can be read while the run goes on', async () => {
     return lines;
   });
   const { runId } = await readJob(database, job);
-  expect(line).toMatchObject({ level: 'warn', message: 'under way', fields: { percent: 1 }, runId });
+  expect(line).toMatchObject({ level: 'warn', message: 'under way', fieldsText: '{"percent":1}', runId });
   gate.resolve();
   await endOfJob(database, job);
 });
@@ -126,7 +126,7 @@ test('nothing that is said fails the run, and what is said beside it is kept', a
     say('info', 'last');
     return 'fine';
   });
-  expect(await endOfJob(database, job)).toMatchObject({ status: 'succeeded', output: 'fine' });
+  expect(await endOfJob(database, job)).toMatchObject({ status: 'succeeded', outputText: '"fine"' });
   const said = await messages(job);
   expect(said).toHaveLength(19);
   expect([said[0], said.at(-1)]).toEqual(['first', 'last']);

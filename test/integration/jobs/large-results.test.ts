@@ -73,7 +73,7 @@ describe('a result of any shape is stored as it was', () => {
     startRunner(parts(), [jobType(() => file(size === undefined ? whole : pieces(whole, size)))]);
     expect(await ended(job)).toMatchObject({
       status: 'succeeded',
-      output: null,
+      outputText: null,
       resultType: 'application/octet-stream',
       resultBytes: length,
       resultSha256: createHash('sha256').update(whole).digest(),
@@ -95,7 +95,7 @@ describe('a result of any shape is stored as it was', () => {
     const value = Array.from({ length: 20_000 }, (_, n) => ({ z: n, '1': -0.1 * n, a: 'ä€😀\u2028"\\' }));
     const job = await submit();
     startRunner(parts(), [jobType(() => value)]);
-    expect(await ended(job)).toMatchObject({ status: 'succeeded', output: null, resultType: 'application/json' });
+    expect(await ended(job)).toMatchObject({ status: 'succeeded', outputText: null, resultType: 'application/json' });
     expect((await storedBytes(job)).toString()).toBe(JSON.stringify(value));
   });
 
@@ -104,8 +104,8 @@ describe('a result of any shape is stored as it was', () => {
     const [inline, apart] = [await submit(), await submit()];
     const bound = RESULT_LIMITS.inlineBytes;
     startRunner(parts(), [jobType(({ job }) => text(job.id === inline.id ? bound : bound + 1))]);
-    expect(await ended(inline)).toMatchObject({ output: text(bound), resultRunId: null });
-    expect(await ended(apart)).toMatchObject({ output: null, resultBytes: bound + 1 });
+    expect(await ended(inline)).toMatchObject({ outputText: JSON.stringify(text(bound)), resultRunId: null });
+    expect(await ended(apart)).toMatchObject({ outputText: null, resultBytes: bound + 1 });
   });
 });
 

@@ -46,7 +46,7 @@ async function startThreads(): Promise<void> {
   const threads = new ThreadPool({ configFile: CONFIG, diagnostics: false, maxThreads: 1 });
   onTestFinished(() => threads.close());
   const work = dispatchWork({
-    thread: ({ job, context }, signal) => threads.run({ type: job.type, input: job.input, context }, signal),
+    thread: ({ job, input, context }, signal) => threads.run({ type: job.type, input, context }, signal),
     backend: () => expect.fail('there is no back end'),
   });
   startRunner(parts(), [], { types: await loadJobTypes(CONFIG, { diagnostics: false }), work });
@@ -62,7 +62,7 @@ describe('a handler that says when to try again', () => {
     startRunner(parts(), [definition]);
     expect(await waitMs(job)).toBe(90_000);
     await makeDue(database.db, job);
-    expect(await ended(job)).toMatchObject({ status: 'succeeded', output: 2 });
+    expect(await ended(job)).toMatchObject({ status: 'succeeded', outputText: '2' });
     expect(await runs(job)).toEqual([
       [1, 'failed', 'handler_error'],
       [2, 'succeeded', null],

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { type AnyJobDefinition, NonRetryableError } from '../../../src/jobs/type/define.ts';
-import { viewJob } from '../../../src/jobs/read/job-view.ts';
+import { jobJson } from '../../../src/jobs/read/job-view.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
 import {
@@ -48,7 +48,7 @@ describe('a run that fails', () => {
       expect(found).toMatchObject({ status: 'in_progress', runId: null, failureCount: 1, error: null });
       return found;
     });
-    expect(await ended(job)).toMatchObject({ status: 'succeeded', output: 2, failureCount: 1, runCount: 2 });
+    expect(await ended(job)).toMatchObject({ status: 'succeeded', outputText: '2', failureCount: 1, runCount: 2 });
     expect(startedAt[1]).toBeGreaterThanOrEqual(waiting.nextRunAt!.getTime());
     expect(startedAt[1]! - startedAt[0]!, 'a second, less a fifth').toBeGreaterThanOrEqual(800);
     expect(await runs(job)).toEqual([
@@ -69,10 +69,10 @@ describe('a run that fails', () => {
     );
     const error = { code: 'handler_error', message: 'RangeError: out of range' };
     const row = await ended(job);
-    expect(row).toMatchObject({ status: 'failed', error, output: null, sequence: 3 });
+    expect(row).toMatchObject({ status: 'failed', error, outputText: null, sequence: 3 });
     const callback = await body(job);
     expect(callback.type).toBe('job.failed');
-    expect(callback.data.job).toEqual(JSON.parse(JSON.stringify(viewJob(row, PUBLIC_URL))));
+    expect(callback.data.job).toEqual(JSON.parse(jobJson(row, PUBLIC_URL)));
     expect(errorsIn(lines), 'a handler’s failure is no fault of ours').toEqual([]);
   });
 
@@ -91,6 +91,14 @@ describe('a run that fails', () => {
       message: 'NonRetryableError: no such customer',
     });
     expect(await runs(job)).toEqual([[1, 'failed', 'handler_error']]);
+  });
+
+  test('before it begins, when its type was done elsewhere and a handler would get another number', async () => {
+    const job = await submit({ inputText: '{"id":[9007199254740993]}' });
+    run(jobType(() => expect.fail('must not be called')));
+    const { error } = await ended(job);
+    expect(error?.code).toBe('invalid_input');
+    expect(error?.message).toMatch(/\/id\/0 cannot be represented: 9007199254740993 would become 9007199254740992/);
   });
 
   test.each<[string, unknown, RegExp]>([

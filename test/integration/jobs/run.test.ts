@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import type { AnyJobDefinition } from '../../../src/jobs/type/define.ts';
-import { viewJob } from '../../../src/jobs/read/job-view.ts';
+import { jobJson } from '../../../src/jobs/read/job-view.ts';
 import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
 import {
@@ -43,7 +43,7 @@ describe('a run that succeeds', () => {
     );
     expect(await ended(job)).toMatchObject({
       status: 'succeeded',
-      output: { z: 1, a: [null] },
+      outputText: '{"z":1,"a":[null]}',
       runCount: 1,
       sequence: 3,
     });
@@ -63,7 +63,7 @@ describe('a run that succeeds', () => {
     const callback = await body(job);
     expect(callback).toMatchObject({ type: 'job.succeeded', sequence: 3 });
     // The very representation that a status request gives.
-    expect(callback.data.job).toEqual(JSON.parse(JSON.stringify(viewJob(row, PUBLIC_URL))));
+    expect(callback.data.job).toEqual(JSON.parse(jobJson(row, PUBLIC_URL)));
     await eventually(() => expect(announced()).toBe(1));
     expect(await database.sql`SELECT endpoint_id AS endpoint FROM ringback.delivery_queue`).toEqual([
       { endpoint: job.endpoint!.id },
@@ -81,14 +81,14 @@ describe('a run that succeeds', () => {
     const job = await submit({ withCallback: true });
     run(jobType(() => value));
     const row = await ended(job);
-    expect(row).toMatchObject({ status: 'succeeded', output });
+    expect(row).toMatchObject({ status: 'succeeded', outputText: JSON.stringify(output) });
     expect((await body(job)).data.job).toMatchObject({ status: 'succeeded', output });
   });
 
   test('has the output its schema made of it', async () => {
     const job = await submit();
     run(jobType(() => ({ a: ' x ', secret: 1 }), { output: z.object({ a: z.string().trim() }) }));
-    expect((await ended(job)).output).toEqual({ a: 'x' });
+    expect((await ended(job)).outputText).toBe('{"a":"x"}');
   });
 
   test('shows its progress while it runs, and keeps the last', async () => {

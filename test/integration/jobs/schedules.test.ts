@@ -118,7 +118,7 @@ test('what is stored is what was asked for', async () => {
   expect(made).toMatchObject({
     cron: '30 8 * * mon-fri',
     timeZone: 'Europe/Berlin',
-    input: null,
+    inputText: 'null',
     nextFireAt: new Date('2026-02-02T07:30:00Z'),
   });
   expect(await findSchedule(database.db, accountId, { id: made.id })).toEqual(made);
@@ -281,7 +281,7 @@ describe('a schedule that is changed', () => {
     const one = accepted(await change({ input: { n: 2 }, priority: 3, metadata: { c: 'd' } })).schedule;
     expect(one).toEqual({
       ...before,
-      input: { n: 2 },
+      inputText: '{"n":2}',
       priority: 3,
       metadata: { c: 'd' },
       updatedAt: later(MADE, MINUTE),
@@ -289,7 +289,7 @@ describe('a schedule that is changed', () => {
     expect(await findSchedule(database.db, accountId, { id: before.id })).toEqual(one);
     const two = accepted(await change({ input: null, timeout_ms: null, retry: null, callback: null })).schedule;
     expect(two).toMatchObject({
-      input: null,
+      inputText: 'null',
       timeoutMs: null,
       retry: null,
       callbackUrl: null,
@@ -400,5 +400,5 @@ test('a list goes through all of them, oldest first', async () => {
   const first = await all.list(accountId, { after: undefined, limit: 3 });
   const rest = await all.list(accountId, { after: first.at(-1)!.id, limit: 3 });
   expect([...first, ...rest].map(({ name }) => name)).toEqual([0, 1, 2, 3, 4].map((n) => `number ${n}`));
-  expect(first[0]).not.toHaveProperty('input');
+  expect(first[0]).not.toHaveProperty('inputText');
 });

@@ -5,7 +5,7 @@ import type { Result } from '#domain/problem.ts';
 import { isUnavailable } from '#store/database.ts';
 import { findJob } from '#store/job-reads.ts';
 import { type AnyJobDefinition, defineJob } from '../../../src/jobs/type/define.ts';
-import { viewJob } from '../../../src/jobs/read/job-view.ts';
+import { jobJson } from '../../../src/jobs/read/job-view.ts';
 import type { Submission } from '../../../src/jobs/submit/submission.ts';
 import type { Accepted, SubmitterDeps } from '../../../src/jobs/submit/submit.ts';
 import { useDatabase } from '../../support/database.ts';
@@ -118,7 +118,7 @@ describe('a submission', () => {
     expect(result).toEqual({
       id: result.id,
       type: 'test.strict',
-      body: JSON.stringify(viewJob(row!, PUBLIC_URL)),
+      body: jobJson(row!, PUBLIC_URL),
       replayed: false,
     });
     expect(await stored(accountId)).toEqual([{ id: result.id, queued: true }]);
@@ -144,7 +144,7 @@ describe('a submission', () => {
     const { id, body } = accepted(await submitter({ announceRuns, dueAt: due.resolve }).submit(accountId, submission));
     expect(await due.promise).toBe(runAt.getTime());
     const row = await findJob(database.db, accountId, id);
-    expect(body).toBe(JSON.stringify(viewJob(row!, PUBLIC_URL)));
+    expect(body).toBe(jobJson(row!, PUBLIC_URL));
     expect(row).toMatchObject({ priority: -7, timeoutMs: 1234, retry: { maxRuns: 9, jitter: 0 }, runAt });
   });
 

@@ -22,7 +22,13 @@ beforeAll(async () => {
   const due = await makeDelivery(database.db, accountId, await makeEndpoint(database.db, accountId));
   await settleDeliveries(database.sql, [settlement(await claimDelivery(database.db, due))]);
   const { id: jobId, runId } = await claimRun(database.db, await insertJob(database.db, accountId));
-  const line = { position: 1_000_001, level: 'info', message: 'said', fields: null, createdAt: new Date() } as const;
+  const line = {
+    position: 1_000_001,
+    level: 'info',
+    message: 'said',
+    fieldsText: null,
+    createdAt: new Date(),
+  } as const;
   await insertLogLines(database.sql, { accountId, jobId, runId }, [line]);
 });
 

@@ -35,7 +35,7 @@ test('the first run of a job starts it and makes the event job.started', async (
   const now = new Date();
   const [started] = (await claim(job.pool, { now })).jobs;
   expect(parseId('run', started!.runId)).toBe(started!.runId);
-  const { input, runTimeoutMs, ...record } = started!;
+  const { inputText, runTimeoutMs, ...record } = started!;
   // A few members more: what the claim saw, the same in every row.
   expect(record).toMatchObject({
     ...(await findJob(database.db, accountId, job.id)),
@@ -53,7 +53,7 @@ test('the first run of a job starts it and makes the event job.started', async (
     cancelRequestedAt: null,
     finishedAt: null,
   });
-  expect([input, runTimeoutMs]).toEqual([{ b: 1, a: [null] }, 60_000]);
+  expect([inputText, runTimeoutMs]).toEqual(['{"b":1,"a":[null]}', 60_000]);
   expect(await events(job.id)).toEqual([
     { type: 'job.queued', sequence: 1 },
     { type: 'job.started', sequence: 2 },

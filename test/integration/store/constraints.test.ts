@@ -59,7 +59,13 @@ async function makeJobSide(accountId: AccountId): Promise<void> {
   };
   const job = await claimRun(database.db, await insertJob(database.db, accountId, { idempotency }));
   const run = { accountId, jobId: job.id, runId: job.runId };
-  const line = { position: 1_000_001, level: 'info', message: 'said', fields: null, createdAt: new Date() } as const;
+  const line = {
+    position: 1_000_001,
+    level: 'info',
+    message: 'said',
+    fieldsText: null,
+    createdAt: new Date(),
+  } as const;
   await insertLogLines(sql, run, [line]);
   await insertChunk(sql, run, 0, Buffer.from('bytes'));
   await sql`

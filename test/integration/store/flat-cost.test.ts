@@ -108,7 +108,13 @@ async function wholeLife(db: Database, count: number): Promise<Cost> {
   expect(
     await measure('setProgress', () => setProgress(db.sql, run!, { percent: 1 }, { now: new Date(), tellEveryMs: 0 })),
   ).toEqual({ tellInMs: null });
-  const line = { position: 1_000_001, level: 'info', message: 'said', fields: null, createdAt: new Date() } as const;
+  const line = {
+    position: 1_000_001,
+    level: 'info',
+    message: 'said',
+    fieldsText: null,
+    createdAt: new Date(),
+  } as const;
   expect(await measure('insertLogLines', () => insertLogLines(db.sql, run!, [line]))).toBe(true);
   expect((await measure('requeueRuns', () => endRuns(db.sql, first.map(againOf)))).size).toBe(count);
   expect((await measure('promoteDue', () => promoteDue(db, count))).get(POOL)).toBe(count);

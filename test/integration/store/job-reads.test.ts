@@ -18,7 +18,7 @@ describe('finding a job', () => {
   test('answers as the claim of the same job does', async () => {
     const { accountId } = await makeAccount(database.db);
     const {
-      input: _input,
+      inputText: _inputText,
       runTimeoutMs: _timeout,
       ...claimed
     } = await claimRun(database.db, await insertJob(database.db, accountId));

@@ -1,6 +1,8 @@
+import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { accepted } from '../../support/fixtures.ts';
 import { fingerprintOf, parseIdempotencyKey } from '../../../src/http/idempotency-key.ts';
+import type { Submission } from '../../../src/jobs/submit/submission.ts';
 
 test.each([
   ['bare', 'order-4711', 'order-4711'],
@@ -51,9 +53,9 @@ test('a key of a megabyte is refused at once, whatever it is made of', () => {
 });
 
 test('fingerprints are 32 bytes, equal for equal payloads and different for others', () => {
-  const payloads = [
-    {},
+  const payloads: Submission[] = [
     { type: 'a' },
+    { type: 'b' },
     { type: 'a', input: null },
     { type: 'a', input: 1 },
     { type: 'a', input: '1' },
@@ -64,17 +66,45 @@ test('fingerprints are 32 bytes, equal for equal payloads and different for othe
     { type: 'a', input: { a: 1, b: 2 } },
     { type: 'a', input: { b: 2, a: 1 } },
   ];
-  const hexOf = (payload: object) => accepted(fingerprintOf(payload)).toString('hex');
   const hexes = payloads.map(hexOf);
   expect(new Set(hexes).size).toBe(payloads.length);
   expect(payloads.map((payload) => hexOf(structuredClone(payload)))).toEqual(hexes);
   expect(hexes.every((hex) => hex.length === 64)).toBe(true);
 });
 
+function hexOf(submission: Submission): string {
+  return accepted(fingerprintOf(submission)).toString('hex');
+}
+
+const sent = (inputText: string): Submission => ({ type: 'a', input: JSON.parse(inputText), inputText });
+
+test('texts that say the same have one fingerprint: as it was before they were kept, so that a retry outlives an upgrade', () => {
+  for (const inputText of [
+    '1',
+    '{ "a" : [ 1.0, 1E2, 1.10, "\\u00e9\\/" ] }',
+    '{"id":"8e03978e-40d5-43dd-bc93-6894a57f9324","card":"4111111111111111"}',
+    '{"1":"2","at":"2026-01-01","zero":0.0}',
+    'null',
+  ]) {
+    const submission = { ...sent(inputText), metadata: { b: '1', a: '2' } };
+    const before = JSON.stringify({ type: 'a', input: submission.input, metadata: submission.metadata });
+    expect(hexOf(submission), inputText).toBe(createHash('sha256').update(before).digest('hex'));
+  }
+  const before = JSON.stringify({ type: 'a', metadata: {} });
+  expect(hexOf({ type: 'a', metadata: {} })).toBe(createHash('sha256').update(before).digest('hex'));
+});
+
+test('no two texts have one fingerprint that JavaScript would take for the same', () => {
+  const numbers = '9007199254740992 9007199254740993 null 1e999 -1e999 0 -0 1e-400 0.1 0.10000000000000001'.split(' ');
+  const orders = '{"1":0,"2":0} {"2":0,"1":0} {"b":0,"\\u0031":0} {"\\u0031":0,"b":0} {"__proto__":1} {}'.split(' ');
+  const texts = [...numbers, ...orders];
+  expect(new Set(texts.map((text) => hexOf(sent(text)))).size).toBe(texts.length);
+});
+
 test('what cannot be stored has no fingerprint, and is refused for its input', () => {
   let deep: unknown = 1;
   for (let depth = 0; depth < 50_000; depth++) deep = [deep];
-  for (const input of [deep, 'a\0b']) {
-    expect(fingerprintOf({ type: 'a', input })).toMatchObject({ ok: false, code: 'invalid_input' });
+  for (const submission of [{ input: deep }, { input: 'a\0b' }, sent(`${'['.repeat(1001)}${']'.repeat(1001)}`)]) {
+    expect(fingerprintOf({ ...submission, type: 'a' })).toMatchObject({ ok: false, code: 'invalid_input' });
   }
 });

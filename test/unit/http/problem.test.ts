@@ -43,7 +43,7 @@ test.each(['type', 'title', 'status', 'code', 'detail', 'errors'])(
   },
 );
 
-const reachable = () => false;
+const reachable = { isUnavailable: () => false, isOutcomeUnknown: () => false };
 
 test.each([
   ['a body that is no JSON', new HTTPException(400, { message: 'Malformed JSON in request body' }), 'malformed_json'],
@@ -53,12 +53,19 @@ test.each([
   ['a string', 'secret detail', 'internal_error'],
   ['null', null, 'internal_error'],
 ])('%s means %s', (_what, error, code) => {
-  const refusal = refusalOf(error, reachable);
+  const refusal = refusalOf(error, reachable, false);
   expect(refusal.code).toBe(code);
   expect(refusal.detail).not.toContain('secret detail');
 });
 
 test('an unreachable database is not our fault but a pause', () => {
-  const refusal = refusalOf(new Error('ECONNREFUSED'), () => true);
+  const judge = { ...reachable, isUnavailable: () => true };
+  const refusal = refusalOf(new Error('ECONNREFUSED'), judge, false);
   expect(refusal).toMatchObject({ code: 'database_unavailable', retryAfter: 2 });
+});
+
+test('a commit that was not confirmed is no promise that nothing was stored, except to who only reads', () => {
+  const judge = { isUnavailable: () => true, isOutcomeUnknown: () => true };
+  expect(refusalOf(new Error('lost'), judge, false)).toMatchObject({ code: 'outcome_unknown', retryAfter: 2 });
+  expect(refusalOf(new Error('lost'), judge, true)).toMatchObject({ code: 'database_unavailable', retryAfter: 2 });
 });

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { parseId, timeOf } from '#domain/ids.ts';
 import { JOB_TRANSITIONS } from '#domain/job.ts';
 import { DEFAULT_RETRY_POLICY, type RetryPolicy } from '#domain/retry.ts';
-import { viewJob } from '../../../src/jobs/read/job-view.ts';
+import { jobJson } from '../../../src/jobs/read/job-view.ts';
 import { decideRunEnd, type RunOutcome } from '../../../src/jobs/run/run-end.ts';
 import type { ClaimedJob } from '../../../src/store/claim-runs.ts';
 import type { JobRecord } from '../../../src/store/jobs.ts';
@@ -203,7 +203,7 @@ const APART = {
 };
 
 test.each<[string, RunOutcome, Partial<ClaimedJob>]>([
-  ['succeeded', SUCCEEDED, { output: { rows: 3 } }],
+  ['succeeded', SUCCEEDED, { outputText: '{"rows":3}' }],
   ['succeeded', SUCCEEDED_APART, APART],
   ['failed', FAILED_FOR_GOOD, { error: HANDLER_ERROR }],
   ['failed', TIMED_OUT, { error: TIMEOUT }],
@@ -217,7 +217,7 @@ test.each<[string, RunOutcome, Partial<ClaimedJob>]>([
     type: `job.${status}`,
     timestamp: NOW.toISOString(),
     sequence: 3,
-    data: { job: JSON.parse(JSON.stringify(viewJob(final, PUBLIC_URL))) as unknown },
+    data: { job: JSON.parse(jobJson(final, PUBLIC_URL)) as unknown },
   });
 });
 

@@ -85,7 +85,7 @@ describe('a run that says too much', () => {
     const last = lines().at(-1);
     expect(last?.message).toMatch(/^\d+ more lines were not kept: a run may have 8000000 characters\.$/);
     const characters = lines().reduce(
-      (sum, { message, fields }) => sum + message.length + JSON.stringify(fields).length,
+      (sum, { message, fieldsText }) => sum + message.length + (fieldsText?.length ?? 4),
       0,
     );
     expect(characters).toBeGreaterThan(7_900_000);
@@ -157,7 +157,8 @@ describe('hostile fields', () => {
     const { log, lines } = makeLog();
     log.add('info', 'x', fields);
     await log.end();
-    expect(lines().map((line) => line.fields)).toEqual([kept]);
+    const [line] = lines();
+    expect(JSON.parse(line!.fieldsText ?? 'null')).toEqual(kept);
   });
 
   test('that log when they are looked at leave a line of their own, in a place of its own', async () => {

@@ -87,7 +87,15 @@ describe('a submission', () => {
     expect(record.updatedAt).toEqual(NOW);
     const empty = Object.entries(record).filter(([, value]) => value === null);
     expect(empty.map(([column]) => column)).toEqual(
-      expect.arrayContaining(['output', 'error', 'startedAt', 'runId', 'nextRunAt', 'cancelRequestedAt', 'finishedAt']),
+      expect.arrayContaining([
+        'outputText',
+        'error',
+        'startedAt',
+        'runId',
+        'nextRunAt',
+        'cancelRequestedAt',
+        'finishedAt',
+      ]),
     );
     const notColumns = ['inputText', 'eventId', 'pool', 'runTimeoutMs', 'idempotency'];
     for (const name of notColumns) expect(record).not.toHaveProperty(name);
