@@ -1,4 +1,3 @@
-import { setTimeout as pause } from 'node:timers/promises';
 import type { WorkerId } from '#domain/ids.ts';
 import type { Logger } from '#log.ts';
 import type { Database } from '#store/database.ts';
@@ -52,4 +51,10 @@ export class DeadProcesses {
       throw error;
     });
   }
+}
+
+function pause(ms: number): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  setTimeout(resolve, ms);
+  return promise;
 }
