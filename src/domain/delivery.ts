@@ -29,7 +29,7 @@ export function judgeDelivery(outcome: AttemptOutcome, nextAttemptAt: Date | nul
 }
 
 /** Interruptions in a row that cost the receiver nothing. One more may well be the delivery's own doing. */
-export const FREE_INTERRUPTIONS = 2;
+const FREE_INTERRUPTIONS = 2;
 
 /**
  * Decides after an attempt that nobody saw end: due at once, and without a step of the schedule, for the receiver has not failed. After
