@@ -106,7 +106,13 @@ async function main(): Promise<void> {
   const healthyUrl = `http://127.0.0.1:${port}/`;
   const policy = { allow: [parseCidr('127.0.0.0/8')!], allowHttp: false, ports: [] };
   const resolve = async () => ['127.0.0.1'];
-  const sender = createSender({ policy, userAgent: 'Ringback/bench', resolve, tls: { ca: TEST_CERTIFICATE } });
+  const sender = createSender({
+    policy,
+    userAgent: 'Ringback/bench',
+    now: () => new Date(),
+    resolve,
+    tls: { ca: TEST_CERTIFICATE },
+  });
   try {
     const rounds = Date.now() + 2000;
     const alone = ascending(await callHealthy(sender, healthyUrl, () => Date.now() > rounds));

@@ -39,28 +39,29 @@ interface ApiShared extends Shared {
 }
 
 export function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts: Parts, shared: ApiShared) {
-  const { db, guard } = parts;
+  const { db, clock, guard } = parts;
   const targets = new CallbackTargets({ db, guard });
   const onError = (error: unknown) => log.error({ err: error }, 'waiting');
   const { submissionsPerSecond: perSecond, maxPending } = config.accountLimits;
   const depth = new QueueDepth({ db, max: config.maxQueued, onError });
   const admission = new Admission({ db, defaults: { perSecond, maxPending }, depth, onError });
   const polls = new PollEstimate({ db, types: shared.types, onError });
-  const jobs = new JobQueries(db, polls);
+  const jobs = new JobQueries({ db, clock, polls });
   const submitter = new Submitter({ ...parts, ...shared, keys, targets, admission });
   const probing = { ...parts, log, keys, timeoutMs: config.callbackTimeoutMs };
   return createApp({
     ...shared,
+    clock,
     submitter,
     admission,
     schedules: new Schedules({ ...parts, ...shared, keys, targets, admission }),
     jobs,
     logs: new JobLogs(db, jobs),
-    lists: new JobLists(db),
+    lists: new JobLists({ db, clock }),
     watch: parts.watch,
     polls,
     events: new JobEvents({ db, watch: parts.watch, onError }),
-    feed: new EventFeed({ db, watch: parts.feedWatch, onError }),
+    feed: new EventFeed({ db, clock, watch: parts.feedWatch, onError }),
     canceler: new Canceler({ ...parts, ...shared, signalCancel: (jobId) => parts.signals.cancel(jobId) }),
     workerReports: new RunReports({ ...parts, ...shared, log, holders: ['worker'] }),
     completions: new Completions({ ...parts, ...shared, log }),
@@ -68,7 +69,7 @@ export function createApi({ config, log, secretKeys: keys }: ServiceDeps, parts:
     deliveryLists: new DeliveryLists(db),
     endpoints: new Endpoints(parts),
     registration: new Registration({ ...parts, keys, verification: new Verification(probing) }),
-    secrets: new Secrets({ db, keys }),
+    secrets: new Secrets({ db, clock, keys }),
     pings: new Pings(probing),
     redelivery: parts.redelivery,
     keys: new ApiKeys(db),

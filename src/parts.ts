@@ -3,6 +3,7 @@ import { letFollow } from '#callbacks/advance.ts';
 import { Redelivery } from '#callbacks/redelivery.ts';
 import { promoteDeliveries } from '#callbacks/rescue.ts';
 import { type AccountId, type JobId, newId } from '#domain/ids.ts';
+import type { ClockNews } from '#domain/steady-clock.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import { createGuard } from '#egress/guard.ts';
 import { systemResolver } from '#egress/resolve.ts';
@@ -23,6 +24,7 @@ import { DueWork } from '#queue/due-work.ts';
 import { Presence } from '#queue/presence.ts';
 import { Signals } from '#queue/signals.ts';
 import { openDatabase } from '#store/database.ts';
+import { DatabaseClock } from '#store/database-clock.ts';
 import { Listener } from '#store/listener.ts';
 import { lockPresence, recordDeparture, recordPresence } from '#store/processes.ts';
 import type { JobRef } from '#store/run-queue.ts';
@@ -40,12 +42,35 @@ export interface ServiceDeps {
 /** Under which name deliveries that are due are announced. */
 export const DELIVERIES = 'deliveries';
 
+const NOTHING_DUE = Promise.resolve(0);
+
+/** A clock that jumps is the operator's business: docs/guides/clocks.md says what to do. */
+function logNews(log: Logger, { kind, ...news }: ClockNews): void {
+  const level = kind === 'jumped' || kind === 'adopted' ? 'error' : 'warn';
+  log[level](
+    {
+      clock: kind,
+      ...('byMs' in news && { by_ms: Math.round(news.byMs) }),
+      ...('believedInMs' in news && { believed_in_ms: Math.round(news.believedInMs) }),
+    },
+    CLOCK_NEWS[kind],
+  );
+}
+
+const CLOCK_NEWS = {
+  jumped: "the database's clock has jumped; time goes on as before unless it stays there",
+  returned: "the database's clock is back where it was",
+  adopted: "the database's clock has stayed where it jumped to, and is believed",
+  resumed: "this machine was suspended; its time is the database's again",
+} as const satisfies Record<ClockNews['kind'], string>;
+
 /** What every role shares. */
 export async function openParts({ config, log, database }: ServiceDeps) {
-  const workerId = newId('wrk', Date.now());
   const onError = (error: unknown) => log.error({ err: error }, 'queue');
   const { url, direct, pooled } = database;
   const db = openDatabase({ url, applicationName: 'ringback', max: config.databaseConnections, pooled });
+  const clock = await DatabaseClock.open({ db, onNews: (news) => logNews(log, news) });
+  const workerId = newId('wrk', clock.now().getTime());
   const listener = new Listener({ url: direct, applicationName: 'ringback-listen', onError });
   const signals = new Signals(db, listener, workerId, onError);
   const presence = new Presence({
@@ -58,11 +83,16 @@ export async function openParts({ config, log, database }: ServiceDeps) {
   const announceDeliveries = () => signals.announce(DELIVERIES);
   const advanceJobs = (jobIds: readonly JobId[]) => {
     // What fails is seen to by a keeper.
-    void letFollow({ db, announceDeliveries }, jobIds).catch(onError);
+    void letFollow({ db, clock, announceDeliveries }, jobIds).catch(onError);
   };
-  const dueRuns = new DueWork({ promote: (limit) => promoteRuns(db, limit, announceRuns), onError });
+  const dueRuns = new DueWork({
+    clock,
+    promote: (limit) => (clock.isStrange ? NOTHING_DUE : promoteRuns({ db, clock, announceRuns }, limit)),
+    onError,
+  });
   const dueDeliveries = new DueWork({
-    promote: (limit) => promoteDeliveries({ db, announceDeliveries }, limit),
+    clock,
+    promote: (limit) => (clock.isStrange ? NOTHING_DUE : promoteDeliveries({ db, clock, announceDeliveries }, limit)),
     onError,
   });
   const dueAt = (at: number) => dueRuns.at(at);
@@ -79,7 +109,7 @@ export async function openParts({ config, log, database }: ServiceDeps) {
   const resolve = systemResolver();
   return {
     workerId,
-    clock: { now: () => new Date(), random: () => Math.random() },
+    clock,
     db,
     presence,
     signals,
@@ -98,11 +128,17 @@ export async function openParts({ config, log, database }: ServiceDeps) {
     runningLimits: new RunningLimits({ db, maxRunning: config.accountLimits.maxRunning, onError }),
     endings: new Endings({ db, listeners: { announceDeliveries, advanceJobs, announceRuns, dueAt, jobsChanged, ran } }),
     results: new ResultKeeper(db, config.results, onError),
-    redelivery: new Redelivery({ db, announceDeliveries, advanceJobs }),
+    redelivery: new Redelivery({ db, clock, announceDeliveries, advanceJobs }),
     guard: createGuard({ policy: config.egress, resolve }),
-    sender: createSender({ policy: config.egress, ...config.egressWay, resolve, userAgent: `Ringback/${VERSION}` }),
+    sender: createSender({
+      policy: config.egress,
+      ...config.egressWay,
+      resolve,
+      now: clock.now,
+      userAgent: `Ringback/${VERSION}`,
+    }),
     close: async () => {
-      await Promise.all([changes.close(), eventChanges.close(), stats.close(), presence.stop()]);
+      await Promise.all([changes.close(), eventChanges.close(), stats.close(), presence.stop(), clock.close()]);
       await Promise.all([listener.close(), db.close()]);
     },
   };

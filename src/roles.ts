@@ -3,16 +3,20 @@ import { releaseStranded, rescueDeliveries } from '#callbacks/rescue.ts';
 import { createBackendClient } from '#egress/backend-client.ts';
 import { backendWork } from '#jobs/backend/backend-work.ts';
 import { Completions } from '#jobs/backend/completions.ts';
+import { ScheduleCorrection } from '#jobs/schedule/correct-schedules.ts';
 import { fireSchedules } from '#jobs/schedule/fire-schedules.ts';
+import { Obstacles } from '#jobs/schedule/obstacles.ts';
+import { noteOverdueSchedules, reviveSchedules } from '#jobs/schedule/tend-schedules.ts';
 import { expireJobs, moveStrays, rescueRuns } from '#jobs/run/rescue.ts';
 import { Retention } from '#jobs/read/retention.ts';
 import { Runner } from '#jobs/run/runner.ts';
 import { ThreadPool } from '#jobs/thread/thread-pool.ts';
 import { dispatchWork, type HandlerWork } from '#jobs/run/work.ts';
+import { ClockGuard } from '#keeper/clock-guard.ts';
 import { DeadProcesses } from '#keeper/dead-processes.ts';
 import { Keeper, type Task } from '#keeper/keeper.ts';
 import { endPartitions, forgetKeys, makePartitions, vacuumQueues } from '#keeper/upkeep.ts';
-import { LEASE_MS } from '#queue/leases.ts';
+import { lapsedBefore, LEASE_MS } from '#queue/leases.ts';
 import { VERSION } from './version.ts';
 import { DELIVERIES, type Parts, type ServiceDeps, type Shared } from './parts.ts';
 
@@ -43,7 +47,7 @@ function createRunner({ config, log }: ServiceDeps, parts: Parts, shared: Shared
   const backends = createBackendClient({ userAgent: `Ringback/${VERSION}` });
   const { inlineBytes: inlineMaxBytes, maxBytes: maxResultBytes } = config.results;
   const completions = new Completions({ ...parts, ...shared, log });
-  const now = () => new Date();
+  const { now } = parts.clock;
   const threads = new ThreadPool({
     configFile: config.configFile,
     diagnostics: config.diagnostics,
@@ -97,9 +101,16 @@ function createCourier({ config, log, secretKeys: keys }: ServiceDeps, parts: Pa
 }
 
 function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared): Role {
-  const rescue = { ...parts, ...shared, log, cancelGraceMs: config.cancelGraceMs };
+  const rescueBefore = () => lapsedBefore(parts.clock);
+  const obstacles = new Obstacles(shared.types, log);
+  const { cancelGraceMs } = config;
+  const rescue = { ...parts, ...shared, log, obstacles, cancelGraceMs, lapsedBefore: rescueBefore };
   const upkeep = { ...parts, log };
-  const rescueCallbacks = { ...parts, log, schedule: config.callbackSchedule };
+  const rescueCallbacks = { ...parts, log, schedule: config.callbackSchedule, lapsedBefore: rescueBefore };
+  const correction = new ScheduleCorrection({ ...parts, log });
+  const guard = new ClockGuard({ ...parts, log });
+  const byTheClock = (act: () => Promise<void>) => async () => void (parts.clock.isStrange || (await act()));
+  const guarded = (destroy: () => Promise<void>) => async () => void ((await guard.mayDestroy()) && (await destroy()));
   const { retentionDays, recordRetentionDays } = config;
   const retention = new Retention({ ...parts, log, retentionDays, recordRetentionDays });
   // No rescue soon after a failed one: whoever was cut off together with us must have had the time to renew its leases.
@@ -117,14 +128,17 @@ function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared
     { name: 'rescue runs', ...patient, run: () => rescueRuns(rescue) },
     { name: 'rescue deliveries', ...patient, run: () => rescueDeliveries(rescueCallbacks) },
     { name: 'release stranded deliveries', everyMs: 30_000, run: () => releaseStranded(rescueCallbacks) },
-    { name: 'expire jobs', everyMs: 1000, run: () => expireJobs(rescue) },
-    { name: 'fire schedules', everyMs: 1000, run: () => fireSchedules(rescue, new Date()) },
+    { name: 'expire jobs', everyMs: 1000, run: byTheClock(() => expireJobs(rescue)) },
+    { name: 'fire schedules', everyMs: 1000, run: byTheClock(() => fireSchedules(rescue, parts.clock.now())) },
+    { name: 'correct schedules', everyMs: 5000, run: () => correction.run() },
+    { name: 'note overdue', everyMs: 10_000, run: byTheClock(() => noteOverdueSchedules(rescue, parts.clock.now())) },
+    { name: 'revive schedules', everyMs: 60_000, run: byTheClock(() => reviveSchedules(rescue, parts.clock.now())) },
     { name: 'move strays', everyMs: 60_000, run: () => moveStrays(rescue) },
-    { name: 'forget idempotency keys', everyMs: 60_000, run: () => forgetKeys(upkeep) },
-    { name: 'retire jobs', everyMs: 5000, run: () => retention.run() },
+    { name: 'forget idempotency keys', everyMs: 60_000, run: guarded(() => forgetKeys(upkeep)) },
+    { name: 'retire jobs', everyMs: 5000, run: guarded(() => retention.run()) },
     { name: 'vacuum queues', everyMs: 3000, run: () => vacuumQueues(upkeep) },
     { name: 'make partitions', everyMs: 3_600_000, run: () => makePartitions(upkeep) },
-    { name: 'drop partitions', everyMs: 3_600_000, run: () => endPartitions(upkeep, recordRetentionDays) },
+    { name: 'drop partitions', everyMs: 3_600_000, run: guarded(() => endPartitions(upkeep, recordRetentionDays)) },
   ];
   return new Keeper({ tasks, log });
 }

@@ -47,7 +47,7 @@ async function startRoles(deps: ServiceDeps, server: HttpServer | undefined): Pr
   await migrateWhenReady(database.direct, log);
   const parts = await openParts(deps);
   await refuseMissingKeys(deps, parts.db);
-  if (deps.bootstrapKey !== undefined) await ensureBootstrapKey(parts.db, deps.bootstrapKey, new Date());
+  if (deps.bootstrapKey !== undefined) await ensureBootstrapKey(parts.db, deps.bootstrapKey, parts.clock.now());
 
   const publicUrl = config.publicUrl ?? server?.url ?? `http://localhost:${config.port}`;
   const teller = new RunTeller({
@@ -101,7 +101,7 @@ const GO_DIRECTLY =
 
 /** The database may start a moment after us. */
 async function migrateWhenReady(url: string, log: Logger): Promise<void> {
-  const deadline = Date.now() + START_PATIENCE_MS;
+  const deadline = performance.now() + START_PATIENCE_MS;
   for (;;) {
     try {
       await migrate(url);
@@ -110,7 +110,7 @@ async function migrateWhenReady(url: string, log: Logger): Promise<void> {
       if (isForbidden(error)) throw new StartError(`the database refuses us: ${describe(error)}`, { cause: error });
       if (isPooler(error)) throw new StartError(`${describe(error)}: ${GO_DIRECTLY}`, { cause: error });
       if (!isUnavailable(error)) throw error;
-      if (Date.now() > deadline)
+      if (performance.now() > deadline)
         throw new StartError(`the database cannot be reached: ${describe(error)}`, { cause: error });
       log.warn({ reason: describe(error) }, 'waiting for the database');
       await sleep(START_RETRY_MS);

@@ -25,10 +25,10 @@ export class ApiKeys {
     const hash = hashApiKey(key);
     const cacheKey = hash.toString('base64');
     const cached = this.#cache.get(cacheKey);
-    if (cached !== undefined && cached.until > Date.now()) return cached.record;
+    if (cached !== undefined && performance.now() < cached.until) return cached.record;
     if (this.#cache.size >= MAX_CACHED) this.#cache.clear();
     const record = findApiKey(this.#db, hash);
-    this.#cache.set(cacheKey, { record, until: Date.now() + CACHE_MS });
+    this.#cache.set(cacheKey, { record, until: performance.now() + CACHE_MS });
     try {
       const found = await record;
       // Only known keys stay: guesses must not push them out, and a key made a moment later must work at once.

@@ -1,3 +1,4 @@
+import type { Clock } from '#domain/clock.ts';
 import { refuseUnknown, refuseUnverified } from '#domain/callback-target.ts';
 import type { AccountId, EndpointId } from '#domain/ids.ts';
 import { type Result, refuse } from '#domain/problem.ts';
@@ -14,6 +15,7 @@ const HELD_AT_ONCE = 1000;
 
 export interface EndpointsDeps {
   readonly db: Database;
+  readonly clock: Clock;
   /** Called after the commit of a delivery that may be sent now. */
   readonly announceDeliveries: () => void;
   /** Called after the commit of events of these accounts. */
@@ -39,7 +41,7 @@ export class Endpoints {
 
   /** Sends nothing more until it is enabled; what is for it waits. May be asked again. */
   async pause(accountId: AccountId, id: EndpointId): Promise<Result<EndpointRecord>> {
-    const isPaused = await pauseEndpoint(this.#deps.db.sql, { accountId, id }, new Date());
+    const isPaused = await pauseEndpoint(this.#deps.db.sql, { accountId, id }, this.#deps.clock.now());
     const endpoint = await this.find(accountId, id);
     if (isPaused || !endpoint.ok || endpoint.value.status === 'paused') return endpoint;
     if (endpoint.value.status === 'unverified') return refuseUnverified(id);
@@ -52,7 +54,7 @@ export class Endpoints {
    */
   async enable(accountId: AccountId, id: EndpointId): Promise<Result<EndpointRecord>> {
     const { db, announceDeliveries, eventsWritten } = this.#deps;
-    const now = new Date();
+    const now = this.#deps.clock.now();
     await transaction(db, async (tx) => {
       // Health before the endpoint, as a settlement that disables it: so the two cannot deadlock.
       await lockHealth(tx, [{ accountId, endpointId: id }]);
@@ -68,7 +70,7 @@ export class Endpoints {
   /** What was for it ends as discarded, on record; its URL may be registered anew. */
   async remove(accountId: AccountId, id: EndpointId): Promise<Result<undefined>> {
     const { db, announceDeliveries } = this.#deps;
-    const now = new Date();
+    const now = this.#deps.clock.now();
     if (!(await deleteEndpoint(db.sql, { accountId, id }, now))) return refuseUnknown(id);
     // Couriers discard what is queued when they meet it.
     announceDeliveries();

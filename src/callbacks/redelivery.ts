@@ -1,3 +1,4 @@
+import type { Clock } from '#domain/clock.ts';
 import { refuseTarget, refuseUnknown } from '#domain/callback-target.ts';
 import type { DeliveryStatus } from '#domain/delivery.ts';
 import { typesOf } from '#domain/endpoint-policy.ts';
@@ -36,18 +37,20 @@ export interface Recovery {
 
 const PAGE = 500;
 
-interface RedeliveryDeps extends Pick<SettleDeps, 'announceDeliveries' | 'advanceJobs'> {
+interface RedeliveryDeps extends Pick<SettleDeps, 'clock' | 'announceDeliveries' | 'advanceJobs'> {
   readonly db: Database;
 }
 
 /** Sending again: one delivery, or all that failed since a time. */
 export class Redelivery {
   readonly #db: Database;
+  readonly #clock: Clock;
   readonly #announceDeliveries: () => void;
   readonly #advanceJobs: (jobIds: readonly JobId[]) => void;
 
-  constructor({ db, announceDeliveries, advanceJobs }: RedeliveryDeps) {
+  constructor({ db, clock, announceDeliveries, advanceJobs }: RedeliveryDeps) {
     this.#db = db;
+    this.#clock = clock;
     this.#announceDeliveries = announceDeliveries;
     this.#advanceJobs = advanceJobs;
   }
@@ -87,7 +90,7 @@ export class Redelivery {
     id: DeliveryId,
     { to, retry }: { to: EndpointId | null; retry: boolean },
   ): Promise<Result<DeliveryId>> {
-    const now = new Date();
+    const now = this.#clock.now();
     let target = id;
     if (to !== null) {
       const copy = { of: id, id: newId('dlv', now.getTime()) };
@@ -153,7 +156,7 @@ export class Redelivery {
   }
 
   async #queueMany(accountId: AccountId, ids: readonly DeliveryId[], to: EndpointId | null): Promise<number> {
-    const now = new Date();
+    const now = this.#clock.now();
     const { queued, following } =
       to === null
         ? await requeueDeliveries(this.#db.sql, accountId, { ids, retry: true, now })

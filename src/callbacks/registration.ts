@@ -1,3 +1,4 @@
+import type { Clock } from '#domain/clock.ts';
 import { refuseUnknown, refuseUnregistered } from '#domain/callback-target.ts';
 import type { SecretOwner } from '#domain/endpoint.ts';
 import { type AccountId, type EndpointId, newId } from '#domain/ids.ts';
@@ -29,6 +30,7 @@ export type EndpointSettings = Omit<
 
 export interface RegistrationDeps {
   readonly db: Database;
+  readonly clock: Clock;
   readonly guard: Guard;
   readonly keys: readonly SecretKey[];
   readonly verification: Pick<Verification, 'challenge'>;
@@ -76,7 +78,7 @@ export class Registration {
     const { db, keys } = this.#deps;
     const checked = await this.#checkUrl(url);
     if (!checked.ok) return checked;
-    const now = new Date();
+    const now = this.#deps.clock.now();
     const id = newId('ep', now.getTime());
     const owner = { accountId, endpointId: id };
     const secret = mintOrImport(keys, owner, wanted, now);
@@ -109,7 +111,9 @@ export class Registration {
     if (!given.ok) return given;
     const changes = { ...given.value, ...(checked && { url: checked.value }) };
     try {
-      const written = await transaction(this.#deps.db, (tx) => change(tx, { accountId, endpointId: id }, changes));
+      const written = await transaction(this.#deps.db, (tx) =>
+        change(tx, { accountId, endpointId: id }, changes, this.#deps.clock.now()),
+      );
       if (!written.ok) return written;
       // What waited for a lower limit may go.
       this.#deps.announceDeliveries();
@@ -168,13 +172,17 @@ async function insert(
   return { ok: true, value: { id, created, isToProve } };
 }
 
-async function change(tx: Transaction, ref: EndpointRef, changes: EndpointChanges): Promise<Result<Written>> {
+async function change(
+  tx: Transaction,
+  ref: EndpointRef,
+  changes: EndpointChanges,
+  now: Date,
+): Promise<Result<Written>> {
   const { accountId, endpointId: id } = ref;
   const before = await lockEndpoint(tx, ref);
   if (before === undefined) return refuseUnknown(id);
   const refusal = refuseUnregisteredUse(before, changes) ?? refuseTlsOf(before, changes);
   if (refusal !== undefined) return refusal;
-  const now = new Date();
   await changeEndpoint(tx, { accountId, id }, changes, now);
   const isToProve = before.policy === 'verified' && changes.url !== undefined && changes.url !== before.url;
   if (isToProve) await unverifyEndpoint(tx, ref, now);

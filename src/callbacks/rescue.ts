@@ -15,6 +15,8 @@ import {
 import { type Made, settle, type SettleDeps } from './settle.ts';
 
 export interface RescueDeps extends SettleDeps {
+  /** Leases that ended before were given up. */
+  readonly lapsedBefore: () => Date;
   readonly log: Logger;
   /** Of endpoints without one of their own. */
   readonly schedule: readonly number[];
@@ -33,7 +35,7 @@ export async function rescueDeliveries(deps: RescueDeps, deadWorkers: DeadWorker
 /** Answers how many it settled. */
 async function rescueSome(deps: RescueDeps, deadWorkers: DeadWorkers): Promise<number> {
   const { db, log, schedule, announceDeliveries } = deps;
-  const lapsed = await findLapsedAttempts(db, BATCH, deadWorkers);
+  const lapsed = await findLapsedAttempts(db, { limit: BATCH, before: deps.lapsedBefore(), deadWorkers });
   if (lapsed.length === 0) return 0;
   const now = deps.clock.now();
   const made = lapsed.map((attempt) => ({
@@ -118,10 +120,10 @@ export async function releaseStranded({
 
 /** Makes up to `limit` deliveries ready whose next attempt is due; answers how many. */
 export async function promoteDeliveries(
-  { db, announceDeliveries }: Pick<RescueDeps, 'db' | 'announceDeliveries'>,
+  { db, clock, announceDeliveries }: Pick<RescueDeps, 'db' | 'clock' | 'announceDeliveries'>,
   limit: number,
 ): Promise<number> {
-  const promoted = await promoteDueDeliveries(db, limit);
+  const promoted = await promoteDueDeliveries(db, clock.now(), limit);
   if (promoted > 0) announceDeliveries();
   return promoted;
 }

@@ -1,3 +1,4 @@
+import type { Clock } from '#domain/clock.ts';
 import { refuseUnknown } from '#domain/callback-target.ts';
 import { type NewSecret, sealSecret, type SecretOwner } from '#domain/endpoint.ts';
 import type { AccountId, EndpointId, SecretId } from '#domain/ids.ts';
@@ -81,9 +82,9 @@ export interface RotatedSecret extends GivenSecret {
 
 /** What signs the callbacks to an endpoint. */
 export class Secrets {
-  readonly #deps: { readonly db: Database; readonly keys: readonly SecretKey[] };
+  readonly #deps: { readonly db: Database; readonly clock: Clock; readonly keys: readonly SecretKey[] };
 
-  constructor(deps: { readonly db: Database; readonly keys: readonly SecretKey[] }) {
+  constructor(deps: { readonly db: Database; readonly clock: Clock; readonly keys: readonly SecretKey[] }) {
     this.#deps = deps;
   }
 
@@ -96,7 +97,7 @@ export class Secrets {
     const { graceMs = ROTATION_GRACE_MS, secret } = rotation;
     const owner = { accountId, endpointId };
     return transaction(db, async (tx) => {
-      const now = new Date();
+      const now = this.#deps.clock.now();
       const signing = await lockSecrets(tx, owner, now);
       if (signing === undefined) return refuseUnknown(endpointId);
       if (graceMs > 0 && signing.length >= MAX_SIGNING_AT_ONCE) return refuseAnother(signing.length);
@@ -122,7 +123,7 @@ export class Secrets {
 
   /** What verifies the callbacks to an endpoint now, newest first. For everybody: none when there is no such endpoint. */
   publicKeys(endpointId: EndpointId): Promise<PublicKeyRecord[]> {
-    return readPublicKeys(this.#deps.db, endpointId, new Date());
+    return readPublicKeys(this.#deps.db, endpointId, this.#deps.clock.now());
   }
 }
 

@@ -1,3 +1,4 @@
+import type { Clock } from '#domain/clock.ts';
 import type { EndpointId } from '#domain/ids.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import type { Logger } from '#log.ts';
@@ -30,16 +31,23 @@ export function splitReadable(
 const PAUSE_MS = 30_000;
 const SAY_AGAIN_MS = 60_000;
 
+interface UnreadableDeps {
+  readonly db: Database;
+  readonly clock: Clock;
+  readonly keys: readonly SecretKey[];
+  readonly log: Logger;
+}
+
 /**
  * Gives deliveries back that cannot be signed. Nothing may be sent unsigned, and the receiver has done nothing wrong: its
  * retry schedule stays as it is, and the deliveries wait until the key is there, or until another secret signs.
  */
 export class UnreadableEndpoints {
-  readonly #deps: { readonly db: Database; readonly keys: readonly SecretKey[]; readonly log: Logger };
+  readonly #deps: UnreadableDeps;
   /** When each reason was logged last, by the process's own clock. */
   readonly #saidAt = new Map<string, number>();
 
-  constructor(deps: { readonly db: Database; readonly keys: readonly SecretKey[]; readonly log: Logger }) {
+  constructor(deps: UnreadableDeps) {
     this.#deps = deps;
   }
 
@@ -48,7 +56,11 @@ export class UnreadableEndpoints {
     if (deliveries.length === 0) return;
     for (const destination of destinations) this.#say(destination);
     try {
-      await giveBackAttempts(this.#deps.db.sql, deliveries.map(attemptOf), PAUSE_MS);
+      await giveBackAttempts(
+        this.#deps.db.sql,
+        deliveries.map(attemptOf),
+        new Date(this.#deps.clock.now().getTime() + PAUSE_MS),
+      );
     } catch (error) {
       this.#deps.log.error({ err: error }, 'courier');
     }

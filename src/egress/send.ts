@@ -24,7 +24,7 @@ export interface SenderOptions {
   /** Authorities to trust instead of Node's own, for receivers and for the proxy. */
   readonly tls?: { readonly ca: string | Buffer | Array<string | Buffer> };
   /** When attempts are said to begin; how long they take is measured otherwise. */
-  readonly now?: () => Date;
+  readonly now: () => Date;
   /** Every request goes through it, by the address that was judged here. */
   readonly proxy?: EgressProxy | undefined;
   /** The address of this machine that connections come from; receivers of the other family are out of reach. */
@@ -57,7 +57,7 @@ const KIB = 1024;
 export function createSender(options: SenderOptions): Sender {
   const { policy, userAgent, resolve = systemResolver() } = options;
   const { maxHeaderBytes = 16 * KIB, maxBodyBytes = 64 * KIB, keptBodyBytes = 4 * KIB } = options;
-  const { now = () => new Date() } = options;
+  const { now } = options;
   const limits = { maxBodyBytes, keptBodyBytes };
   const ca = options.tls?.ca;
   // One for all: making one takes 0.1 ms, and 3.5 ms when authorities are given.

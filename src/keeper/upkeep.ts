@@ -1,3 +1,4 @@
+import type { Clock } from '#domain/clock.ts';
 import type { Logger } from '#log.ts';
 import type { Database } from '#store/database.ts';
 import { deleteExpiredKeys } from '#store/idempotency.ts';
@@ -6,6 +7,7 @@ import { findUncleanQueues, vacuumQueue } from '#store/vacuum.ts';
 
 export interface UpkeepDeps {
   readonly db: Database;
+  readonly clock: Clock;
   readonly log: Logger;
 }
 
@@ -18,8 +20,8 @@ export async function vacuumQueues({ db }: UpkeepDeps): Promise<void> {
 }
 
 /** Makes the partitions that are coming. */
-export async function makePartitions({ db, log }: UpkeepDeps): Promise<void> {
-  for (const { name, failure } of await createPartitions(db, new Date())) {
+export async function makePartitions({ db, clock, log }: UpkeepDeps): Promise<void> {
+  for (const { name, failure } of await createPartitions(db, clock.now())) {
     if (failure === null) log.info({ partition: name }, 'partition made');
     else log.error({ partition: name, failure }, 'partition could not be made; its rows stay in the default one');
   }
@@ -28,8 +30,8 @@ export async function makePartitions({ db, log }: UpkeepDeps): Promise<void> {
 const DAY_MS = 86_400_000;
 
 /** Drops the partitions whose time is over. */
-export async function endPartitions({ db, log }: UpkeepDeps, recordRetentionDays: number): Promise<void> {
-  const before = new Date(Date.now() - recordRetentionDays * DAY_MS);
+export async function endPartitions({ db, clock, log }: UpkeepDeps, recordRetentionDays: number): Promise<void> {
+  const before = new Date(clock.now().getTime() - recordRetentionDays * DAY_MS);
   for (const { name, failure } of await dropPartitions(db, before)) {
     if (failure === null) log.info({ partition: name }, 'partition dropped');
     else log.warn({ partition: name, failure }, 'partition kept though its time is over');
@@ -39,6 +41,7 @@ export async function endPartitions({ db, log }: UpkeepDeps, recordRetentionDays
 const KEYS_AT_ONCE = 1000;
 
 /** Forgets idempotency keys that have run out. */
-export async function forgetKeys({ db }: UpkeepDeps): Promise<void> {
-  while ((await deleteExpiredKeys(db, KEYS_AT_ONCE)) === KEYS_AT_ONCE);
+export async function forgetKeys({ db, clock }: UpkeepDeps): Promise<void> {
+  const now = clock.now();
+  while ((await deleteExpiredKeys(db, now, KEYS_AT_ONCE)) === KEYS_AT_ONCE);
 }

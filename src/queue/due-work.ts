@@ -1,3 +1,5 @@
+import type { Clock } from '#domain/clock.ts';
+
 const POLL_MS = 1000;
 const BATCH = 1000;
 
@@ -6,16 +8,23 @@ const BATCH = 1000;
  * those that other processes made. Any number of processes may do this.
  */
 export class DueWork {
+  readonly #clock: Pick<Clock, 'now'>;
   readonly #promote: (limit: number) => Promise<number>;
   readonly #onError: (error: unknown) => void;
   #timer: NodeJS.Timeout | undefined;
+  /** These two by the monotonic clock. */
   #timerAt = Number.POSITIVE_INFINITY;
   #appointment = Number.POSITIVE_INFINITY;
   #promoting: Promise<void> | undefined;
   #running = false;
 
   /** @param deps.promote makes up to `limit` ready and announces them; answers how many */
-  constructor(deps: { promote: (limit: number) => Promise<number>; onError: (error: unknown) => void }) {
+  constructor(deps: {
+    clock: Pick<Clock, 'now'>;
+    promote: (limit: number) => Promise<number>;
+    onError: (error: unknown) => void;
+  }) {
+    this.#clock = deps.clock;
     this.#promote = deps.promote;
     this.#onError = deps.onError;
   }
@@ -27,7 +36,7 @@ export class DueWork {
 
   /** Something will be due at that time (Unix milliseconds): no need to wait for the next look. */
   at(time: number): void {
-    this.#appointment = Math.min(this.#appointment, time);
+    this.#appointment = Math.min(this.#appointment, performance.now() + time - this.#clock.now().getTime());
     if (this.#appointment < this.#timerAt) this.#sleepUntil(this.#appointment);
   }
 
@@ -40,12 +49,12 @@ export class DueWork {
   #look(): void {
     this.#promoting ??= this.#promoteOnce().finally(() => {
       this.#promoting = undefined;
-      this.#sleepUntil(Math.min(Date.now() + POLL_MS, this.#appointment));
+      this.#sleepUntil(Math.min(performance.now() + POLL_MS, this.#appointment));
     });
   }
 
   async #promoteOnce(): Promise<void> {
-    if (this.#appointment <= Date.now()) this.#appointment = Number.POSITIVE_INFINITY;
+    if (this.#appointment <= performance.now()) this.#appointment = Number.POSITIVE_INFINITY;
     try {
       let items = BATCH;
       while (items >= BATCH && this.#running) items = await this.#promote(BATCH);
@@ -63,7 +72,7 @@ export class DueWork {
         this.#timerAt = Number.POSITIVE_INFINITY;
         this.#look();
       },
-      Math.max(0, at - Date.now()),
+      Math.max(0, at - performance.now()),
     );
   }
 }

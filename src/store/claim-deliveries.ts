@@ -116,6 +116,9 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
   const limit = Math.min(claim.limit, MAX_ATTEMPTS);
   // The ids of one claim share their time and most of their random bits; the last two digits count (RFC 9562, 6.2).
   const ids = newId('att', now.getTime()).slice('att_'.length, -2);
+  // Not further ahead than can have been paid: a clock that was ahead when it was written must not keep the endpoint waiting.
+  const paidUntil = sql`greatest(${now}::timestamptz, CASE WHEN lane.paid_until
+    <= ${now}::timestamptz + greatest(1, 1 / rate_per_second) * interval '1 s' THEN lane.paid_until END)`;
   const secrets = signingSecrets(sql, sql`leased.account_id`, sql`leased.endpoint_id`, now);
   const rows = await sql<Row[]>`
     WITH RECURSIVE walk AS (
@@ -149,14 +152,14 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
         endpoint.deleted_at IS NOT NULL OR endpoint.status = 'disabled' AS is_closed,
         endpoint.ordering = 'endpoint' OR num_nonnulls(endpoint.concurrency, endpoint.rate_per_second, health.allowance) > 0
           AS is_strict,
-        CASE WHEN endpoint.status <> 'enabled' OR endpoint.deleted_at IS NOT NULL OR health.resume_at > now()
-          OR lane.blocked_until > now() THEN 0
+        CASE WHEN endpoint.status <> 'enabled' OR endpoint.deleted_at IS NOT NULL OR health.resume_at > ${now}
+          OR lane.blocked_until > ${now} THEN 0
         ELSE least(
           -- No more here than are left for others: however many it may have, one that hangs does not stop a courier.
           (${limit}::int + 1 - coalesce(under_way.attempts_here, 0)) / 2,
           -- At its rate, a second's worth at once, or one.
           CASE WHEN endpoint.rate_per_second IS NOT NULL THEN floor(endpoint.rate_per_second * extract(epoch FROM
-            greatest(1, 1 / endpoint.rate_per_second) * interval '1 s' + now() - greatest(lane.paid_until, now())) + 1e-6)::int END,
+            greatest(1, 1 / endpoint.rate_per_second) * interval '1 s' + ${now}::timestamptz - ${paidUntil}) + 1e-6)::int END,
           CASE WHEN endpoint.ordering = 'endpoint' THEN 1
             ELSE least(coalesce(endpoint.concurrency, ${endpointLimit}::int), health.allowance) END
             - coalesce(under_way.attempts, 0)) END AS room
@@ -197,7 +200,7 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
       UPDATE ringback.endpoint_lanes AS lane SET
         claims = lane.claims + 1,
         paid_until = CASE WHEN rate_per_second IS NOT NULL
-          THEN greatest(lane.paid_until, now()) + taken / rate_per_second * interval '1 s' END
+          THEN ${paidUntil} + taken / rate_per_second * interval '1 s' END
       FROM (SELECT account_id, endpoint_id, count(*) AS taken FROM picked GROUP BY account_id, endpoint_id) AS claimed
       JOIN candidate USING (account_id, endpoint_id)
       WHERE is_strict AND lane.account_id = claimed.account_id AND lane.endpoint_id = claimed.endpoint_id

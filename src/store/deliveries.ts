@@ -91,7 +91,7 @@ export async function settleDeliveries(
       RETURNING r.*, item.job_id IS NOT NULL AS is_followed
     ), requeued AS (
       UPDATE ringback.delivery_queue AS item SET
-        state = CASE WHEN r."nextAttemptAt" <= now() OR r."keepsPlace" THEN 'ready' ELSE 'delayed' END,
+        state = CASE WHEN r."nextAttemptAt" <= r."settledAt" OR r."keepsPlace" THEN 'ready' ELSE 'delayed' END,
         trigger = CASE WHEN r."keepsStep" THEN item.trigger ELSE 'scheduled' END,
         due_at = r."nextAttemptAt",
         attempt_id = NULL, worker_id = NULL, leased_at = NULL, lease_expires_at = NULL

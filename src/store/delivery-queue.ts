@@ -56,13 +56,13 @@ async function renewThose(
 
 /**
  * Gives attempts back that were claimed and not made: their deliveries are as they were before the claim, and no attempt is on
- * record. Their endpoints are passed over for `pauseMs`, or the next claim would take the same again. The queue's rows are
+ * record. Their endpoints are passed over until `pausedUntil`, or the next claim would take the same again. The queue's rows are
  * locked before those of the endpoints, here as everywhere.
  */
 export async function giveBackAttempts(
   sql: Connection,
   attempts: readonly AttemptRef[],
-  pauseMs: number,
+  pausedUntil: Date,
 ): Promise<void> {
   await sql`
     WITH given_back AS (
@@ -75,17 +75,17 @@ export async function giveBackAttempts(
         AND attempt."deliveryId" LIKE 'dlv\\_%' -- FEW_ROWS: see database.ts
       RETURNING item.account_id, item.endpoint_id
     )
-    UPDATE ringback.endpoint_lanes AS lane SET blocked_until = now() + ${pauseMs} * interval '1 ms'
+    UPDATE ringback.endpoint_lanes AS lane SET blocked_until = ${pausedUntil}
     FROM (SELECT DISTINCT account_id, endpoint_id FROM given_back) AS endpoint
     WHERE lane.account_id = endpoint.account_id AND lane.endpoint_id = endpoint.endpoint_id`;
 }
 
 /** Makes ready what is due; answers how many. Served by `delivery_queue_delayed`; any number may call it. */
-export async function promoteDueDeliveries({ sql }: Database, limit: number): Promise<number> {
+export async function promoteDueDeliveries({ sql }: Database, now: Date, limit: number): Promise<number> {
   const promoted = await sql`
     WITH due AS MATERIALIZED (
       SELECT account_id, delivery_id FROM ringback.delivery_queue
-      WHERE state = 'delayed' AND due_at <= now()
+      WHERE state = 'delayed' AND due_at <= ${now}
       ORDER BY due_at LIMIT ${limit}
       FOR UPDATE SKIP LOCKED
     )
@@ -195,13 +195,12 @@ export interface LapsedAttempt extends AttemptRef {
 export type DeadWorkers = readonly WorkerId[] | null;
 
 /**
- * Attempts whose lease has run out: their courier died, or cannot reach the database. Not those that are locked: whoever kept their
- * courier from recording them, or from renewing their lease, is at it still.
+ * Attempts whose lease has run out, by the database's clock and by `before`: their courier died, or cannot reach the database. Not
+ * those that are locked: whoever kept their courier from recording them, or from renewing their lease, is at it still.
  */
 export async function findLapsedAttempts(
   { sql }: Database,
-  limit: number,
-  deadWorkers: DeadWorkers = null,
+  { limit, before, deadWorkers = null }: { limit: number; before: Date; deadWorkers?: DeadWorkers },
 ): Promise<LapsedAttempt[]> {
   return sql<LapsedAttempt[]>`
     SELECT item.account_id AS "accountId", item.delivery_id AS "deliveryId", item.attempt_id AS "attemptId",
@@ -218,7 +217,7 @@ export async function findLapsedAttempts(
     JOIN ringback.deliveries AS delivery ON delivery.account_id = item.account_id AND delivery.id = item.delivery_id
     JOIN ringback.endpoints AS endpoint ON endpoint.account_id = item.account_id AND endpoint.id = item.endpoint_id
     WHERE item.state = 'leased'
-      AND CASE WHEN ${deadWorkers}::text[] IS NULL THEN item.lease_expires_at < now()
+      AND CASE WHEN ${deadWorkers}::text[] IS NULL THEN item.lease_expires_at < least(now(), ${before})
         ELSE item.worker_id = ANY (${deadWorkers}::text[]) END
     LIMIT ${limit}
     FOR NO KEY UPDATE OF item SKIP LOCKED`;

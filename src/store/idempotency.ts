@@ -23,10 +23,10 @@ export async function findIdempotencyKey(
 }
 
 /** Forgets keys that have run out; answers how many. Served by `idempotency_keys_expiring`. */
-export async function deleteExpiredKeys({ sql }: Database, limit: number): Promise<number> {
+export async function deleteExpiredKeys({ sql }: Database, now: Date, limit: number): Promise<number> {
   const deleted = await sql`
     DELETE FROM ringback.idempotency_keys WHERE (account_id, key) IN (
       SELECT account_id, key FROM ringback.idempotency_keys
-      WHERE expires_at <= now() ORDER BY expires_at LIMIT ${limit} FOR UPDATE SKIP LOCKED)`;
+      WHERE expires_at <= ${now} ORDER BY expires_at LIMIT ${limit} FOR UPDATE SKIP LOCKED)`;
   return deleted.count;
 }

@@ -195,7 +195,7 @@ export async function setProgress(
     WHERE account_id = ${run.accountId} AND id = ${run.jobId} AND run_id = ${run.runId}
     RETURNING CASE WHEN coalesce('job.progress' = ANY (callback_events), false) OR EXISTS (
         SELECT FROM ringback.endpoints AS endpoint WHERE ${isSubscribed(sql, sql`job.account_id`, sql`'job.progress'`)})
-      THEN greatest(0, coalesce(ceil(extract(epoch FROM progress_told_at - now()) * 1000 + ${tellEveryMs}), 0))::int
+      THEN greatest(0, coalesce(ceil(extract(epoch FROM progress_told_at - ${now}::timestamptz) * 1000 + ${tellEveryMs}), 0))::int
       END AS "tellInMs"`;
   return shown;
 }

@@ -41,7 +41,9 @@ export async function admitSubmissions(
 ): Promise<Admitted | undefined> {
   const [row] = await sql<Admitted[]>`
     WITH account AS MATERIALIZED (
-      SELECT account_id, greatest(0, extract(epoch FROM submissions_paid_until - now())::float8) AS paid_s
+      -- No more than can have been paid: a clock that was ahead when it was written must not keep the account waiting.
+      SELECT account_id, least(greatest(1, ${perSecond}::float8) / ${perSecond}::float8,
+        greatest(0, extract(epoch FROM submissions_paid_until - now())::float8)) AS paid_s
       FROM ringback.accounts WHERE account_id = ${accountId} FOR NO KEY UPDATE
     ), room AS (
       SELECT account_id, coalesce(paid_s, 0) AS paid_s,

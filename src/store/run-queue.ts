@@ -74,11 +74,11 @@ async function renewThose(
 }
 
 /** Makes ready what is due; answers the pools that got something. Served by `run_queue_delayed`; any number may call it. */
-export async function promoteDue({ sql }: Database, limit: number): Promise<ReadonlyMap<string, number>> {
+export async function promoteDue({ sql }: Database, now: Date, limit: number): Promise<ReadonlyMap<string, number>> {
   const pools = await sql<{ pool: string; items: number }[]>`
     WITH due AS MATERIALIZED (
       SELECT account_id, job_id FROM ringback.run_queue
-      WHERE state = 'delayed' AND due_at <= now()
+      WHERE state = 'delayed' AND due_at <= ${now}
       ORDER BY due_at LIMIT ${limit}
       FOR UPDATE SKIP LOCKED
     ), promoted AS (
@@ -101,17 +101,19 @@ export interface LapsedRun extends RunRef {
 export interface LapsedRunsWanted {
   readonly limit: number;
   readonly cancelGraceMs: number;
+  readonly before: Date;
   /** Only the runs of these, though their leases have not run out. Not what a remote worker or a back end holds: it lives elsewhere. */
   readonly deadWorkers?: readonly WorkerId[] | null;
 }
 
 /**
- * Runs whose lease has run out, and those that were called off and have not stopped within `cancelGraceMs`. Not those that are locked:
- * whoever kept their worker from ending them, or from renewing their lease, is at it still.
+ * Runs whose lease has run out, and those that were called off and have not stopped within `cancelGraceMs`: both by the clock of
+ * the database and by `before`, so that a jump of the one ends no lease. Not those that are locked: whoever kept their worker from
+ * ending them, or from renewing their lease, is at it still.
  */
 export async function findLapsedRuns(
   { sql }: Database,
-  { limit, cancelGraceMs, deadWorkers = null }: LapsedRunsWanted,
+  { limit, cancelGraceMs, before, deadWorkers = null }: LapsedRunsWanted,
 ): Promise<LapsedRun[]> {
   return sql<LapsedRun[]>`
     SELECT account_id AS "accountId", job_id AS "jobId", run_id AS "runId", held_by AS "heldBy",
@@ -120,17 +122,18 @@ export async function findLapsedRuns(
     FROM ringback.run_queue
     WHERE state = 'leased'
       AND CASE WHEN ${deadWorkers}::text[] IS NULL
-        THEN lease_expires_at < now() OR cancel_requested_at < now() - ${cancelGraceMs} * interval '1 ms'
+        THEN lease_expires_at < least(now(), ${before})
+          OR cancel_requested_at < ${before}::timestamptz - ${cancelGraceMs} * interval '1 ms'
         ELSE held_by = 'runner' AND worker_id = ANY (${deadWorkers}::text[]) END
     LIMIT ${limit}
     FOR NO KEY UPDATE SKIP LOCKED`;
 }
 
 /** Jobs that were not started in time. Served by `run_queue_expiring`. */
-export async function findExpiredJobs({ sql }: Database, limit: number): Promise<JobRef[]> {
+export async function findExpiredJobs({ sql }: Database, now: Date, limit: number): Promise<JobRef[]> {
   return sql<JobRef[]>`
     SELECT account_id AS "accountId", job_id AS "jobId" FROM ringback.run_queue
-    WHERE expires_at <= now() AND state <> 'leased'
+    WHERE expires_at <= ${now} AND state <> 'leased'
     ORDER BY expires_at LIMIT ${limit}`;
 }
 
@@ -141,7 +144,7 @@ export async function findExpiredJobs({ sql }: Database, limit: number): Promise
 export async function requestCancel({ sql }: Database, job: JobRef, now: Date): Promise<RunId | undefined> {
   const [marked] = await sql<{ runId: RunId }[]>`
     WITH item AS (
-      UPDATE ringback.run_queue SET cancel_requested_at = coalesce(cancel_requested_at, now())
+      UPDATE ringback.run_queue SET cancel_requested_at = coalesce(cancel_requested_at, ${now})
       WHERE account_id = ${job.accountId} AND job_id = ${job.jobId} AND state = 'leased'
       RETURNING account_id, job_id, run_id
     )

@@ -141,12 +141,73 @@ export interface ScheduleRef {
   readonly id: ScheduleId;
 }
 
+/** What a process cannot fire, and passes over. */
+export interface Unfireable {
+  readonly types: readonly string[];
+  readonly timeZones: readonly string[];
+  readonly crons: readonly string[];
+  readonly ids: readonly ScheduleId[];
+}
+
+const isFireable = (sql: Connection, { types, timeZones, crons, ids }: Unfireable) => sql`
+  type <> ALL (${[...types]}::text[]) AND time_zone <> ALL (${[...timeZones]}::text[])
+    AND cron <> ALL (${[...crons]}::text[]) AND id <> ALL (${[...ids]}::text[])`;
+
 /** Served by `job_schedules_due`. */
-export async function findDueSchedules({ sql }: Database, now: Date, limit: number): Promise<ScheduleRef[]> {
+export async function findDueSchedules(
+  { sql }: Database,
+  { now, limit, except }: { now: Date; limit: number; except: Unfireable },
+): Promise<ScheduleRef[]> {
   return sql<ScheduleRef[]>`
     SELECT account_id AS "accountId", id FROM ringback.job_schedules
-    WHERE next_fire_at <= ${now}
+    WHERE next_fire_at <= ${now} AND ${isFireable(sql, except)}
     ORDER BY next_fire_at LIMIT ${limit}`;
+}
+
+export type OverdueSchedule = Pick<DueSchedule, 'accountId' | 'id' | 'type' | 'cron' | 'timeZone' | 'nextFireAt'>;
+
+/** Schedules that have been due since before then, and of which that is not on record. Served by `job_schedules_due`. */
+export async function findOverdueSchedules(
+  { sql }: Database,
+  { before, among, limit }: { before: Date; among: Unfireable; limit: number },
+): Promise<OverdueSchedule[]> {
+  return sql<OverdueSchedule[]>`
+    SELECT account_id AS "accountId", id, type, cron, time_zone AS "timeZone", next_fire_at AS "nextFireAt"
+    FROM ringback.job_schedules
+    WHERE next_fire_at < ${before} AND NOT (${isFireable(sql, { ...among, ids: [] })})
+      AND (last_error ->> 'scheduled_for')::timestamptz IS DISTINCT FROM next_fire_at
+    ORDER BY next_fire_at LIMIT ${limit}`;
+}
+
+/** False when it has fired or been changed meanwhile, or another process was first. */
+export async function noteOverdue(
+  { sql }: Database,
+  schedule: OverdueSchedule,
+  error: ScheduleError,
+): Promise<boolean> {
+  const noted = await sql`
+    UPDATE ringback.job_schedules SET last_error = ${toCleanJson(error)}::text::json
+    WHERE account_id = ${schedule.accountId} AND id = ${schedule.id} AND next_fire_at = ${schedule.nextFireAt}
+      AND (last_error ->> 'scheduled_for')::timestamptz IS DISTINCT FROM next_fire_at`;
+  return noted.count === 1;
+}
+
+export type EndedSchedule = Pick<ScheduleRecord, 'accountId' | 'id' | 'cron' | 'timeZone'>;
+
+/** Schedules without a next time that nobody has paused. Reads the whole table: there are few schedules. */
+export async function findEndedSchedules({ sql }: Database, limit: number): Promise<EndedSchedule[]> {
+  return sql<EndedSchedule[]>`
+    SELECT account_id AS "accountId", id, cron, time_zone AS "timeZone" FROM ringback.job_schedules
+    WHERE next_fire_at IS NULL AND NOT paused LIMIT ${limit}`;
+}
+
+/** False when a client has changed it meanwhile. */
+export async function reviveSchedule({ sql }: Database, schedule: EndedSchedule, nextFireAt: Date): Promise<boolean> {
+  const revived = await sql`
+    UPDATE ringback.job_schedules SET next_fire_at = ${nextFireAt}
+    WHERE account_id = ${schedule.accountId} AND id = ${schedule.id} AND next_fire_at IS NULL AND NOT paused
+      AND cron = ${schedule.cron} AND time_zone = ${schedule.timeZone}`;
+  return revived.count === 1;
 }
 
 /**
@@ -155,7 +216,7 @@ export async function findDueSchedules({ sql }: Database, now: Date, limit: numb
  */
 export async function lockDueSchedules(
   tx: Transaction,
-  { now, limit, only }: { now: Date; limit: number; only?: ScheduleRef | undefined },
+  { now, limit, only, except }: { now: Date; limit: number; only?: ScheduleRef | undefined; except: Unfireable },
 ): Promise<DueSchedule[]> {
   return tx<DueSchedule[]>`
     SELECT
@@ -171,7 +232,7 @@ export async function lockDueSchedules(
         WHERE endpoint.account_id = schedule.account_id AND endpoint.id = schedule.callback_endpoint_id
           AND num_nonnulls(deleted_at) = 0) AS "callbackEndpoint" -- BY_KEY
     FROM ringback.job_schedules AS schedule
-    WHERE next_fire_at <= ${now}
+    WHERE next_fire_at <= ${now} AND ${isFireable(tx, except)}
       AND (${only === undefined} OR (account_id = ${only?.accountId ?? ''} AND id = ${only?.id ?? ''}))
     ORDER BY next_fire_at LIMIT ${limit}
     FOR UPDATE SKIP LOCKED`;
@@ -204,4 +265,28 @@ export async function advanceSchedules(
       "accountId" text, id text, "nextFireAt" timestamptz, "lastJobId" text, "overlapSkips" int, "lastError" json)
     WHERE schedule.account_id = r."accountId" AND schedule.id = r.id AND r.id LIKE 'sch\\_%' -- FEW_ROWS: see database.ts
   `;
+}
+
+export interface ComingSchedule extends ScheduleRef, Pick<ScheduleRecord, 'cron' | 'timeZone'> {
+  readonly nextFireAt: Date;
+}
+
+/** Schedules whose time has yet to come, in the order of `job_schedules_pkey`; `after` is the last of the page before. */
+export async function listComingSchedules(
+  { sql }: Database,
+  { now, after, limit }: { now: Date; after: ScheduleRef | undefined; limit: number },
+): Promise<ComingSchedule[]> {
+  return sql<ComingSchedule[]>`
+    SELECT account_id AS "accountId", id, cron, time_zone AS "timeZone", next_fire_at AS "nextFireAt"
+    FROM ringback.job_schedules
+    WHERE (account_id, id) > (${after?.accountId ?? ''}, ${after?.id ?? ''}) AND next_fire_at > ${now}
+    ORDER BY account_id, id LIMIT ${limit}`;
+}
+
+/** Moves a schedule's next time, unless it has moved meanwhile. */
+export async function moveNextFire({ sql }: Database, schedule: ComingSchedule, to: Date): Promise<boolean> {
+  const moved = await sql`
+    UPDATE ringback.job_schedules SET next_fire_at = ${to}
+    WHERE account_id = ${schedule.accountId} AND id = ${schedule.id} AND next_fire_at = ${schedule.nextFireAt}`;
+  return moved.count === 1;
 }

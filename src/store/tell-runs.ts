@@ -21,7 +21,7 @@ export interface RunTelling {
   /** Where the job itself says. */
   readonly delivery: { readonly id: DeliveryId; readonly endpointId: EndpointId } | null;
   readonly toldAt: Date;
-  /** Progress is told when it was not for so many milliseconds, by the database's clock. */
+  /** Progress is told when it was not for so many milliseconds before `toldAt`. */
   readonly progressEveryMs: number;
 }
 
@@ -52,11 +52,11 @@ export async function tellRuns(sql: Connection, tellings: readonly RunTelling[])
         sequence = job.sequence + 1,
         is_start_untold = false,
         is_told = true,
-        progress_told_at = CASE WHEN r."eventType" = 'job.progress' THEN now() ELSE job.progress_told_at END
+        progress_told_at = CASE WHEN r."eventType" = 'job.progress' THEN r."toldAt" ELSE job.progress_told_at END
       FROM r
       WHERE job.account_id = r."accountId" AND job.id = r."jobId" AND job.run_id = r."runId"
         AND CASE r."eventType" WHEN 'job.started' THEN is_start_untold
-          ELSE progress_told_at IS NULL OR progress_told_at <= now() - r."progressEveryMs" * interval '1 ms' END
+          ELSE progress_told_at IS NULL OR progress_told_at <= r."toldAt" - r."progressEveryMs" * interval '1 ms' END
       RETURNING job.account_id, job.id AS job_id, job.sequence, r."eventId" AS event_id, r."eventType" AS event_type,
         r.before, r.after, r."toldAt" AS told_at, r."deliveryId" AS delivery_id, r."endpointId" AS endpoint_id, true AS is_told
     ), event AS (

@@ -23,7 +23,9 @@ export async function addTypeRuns({ sql }: Database, ran: readonly TypeRuns[]): 
     ORDER BY type
     ON CONFLICT (type) DO UPDATE SET (runs, total_ms, updated_at) = (
       SELECT stats.runs * share + excluded.runs, stats.total_ms * share + excluded.total_ms,
-        greatest(stats.updated_at, excluded.updated_at)
+        -- The later of two that were written at once; but not one from a clock that was ahead.
+        CASE WHEN stats.updated_at < excluded.updated_at + interval '1 min'
+          THEN greatest(stats.updated_at, excluded.updated_at) ELSE excluded.updated_at END
       -- Bounded: exp() fails rather than answer 0, and a transaction may have begun before the last one that wrote here.
       FROM (SELECT exp(-least(100, greatest(0,
         extract(epoch FROM excluded.updated_at - stats.updated_at)::float8 / ${FADE_SECONDS}))) AS share) AS faded)`;

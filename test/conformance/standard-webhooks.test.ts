@@ -39,7 +39,7 @@ async function receive(): Promise<{ url: string; received: Received[] }> {
 async function callBack(secrets: readonly SigningSecret[], body: string, times = 1): Promise<Received[]> {
   const { url, received } = await receive();
   const policy = { allow: [parseCidr('127.0.0.0/8')!], allowHttp: false, ports: [443] };
-  const sender = createSender({ policy, userAgent: 'Ringback/test' });
+  const sender = createSender({ policy, userAgent: 'Ringback/test', now: () => new Date() });
   const endpointId = newId('ep', Date.now());
   const signers = secrets.map(({ scheme, key }) => ({ id: newId('sec', Date.now()), ...signerOf(scheme, key) }));
   const delivery = {

@@ -129,14 +129,21 @@ describe('a schedule', () => {
     expect(Date.parse(resumed.next_fire_at)).toBeGreaterThan(Date.parse(resumed.updated_at));
   });
 
-  it('says why its time made no job, and goes on', async () => {
+  it('says why nobody could fire it, stays due, and fires once it can', { timeout: 60_000 }, async () => {
     const ask = await newClient();
     const { id } = await create(ask, yearly);
-    await database.sql`UPDATE ringback.job_schedules SET type = 'ringback.ecko' WHERE id = ${id}`;
-    await makeDue(id);
+    await database.sql`
+      UPDATE ringback.job_schedules SET type = 'ringback.ecko', next_fire_at = now() - interval '2 min' WHERE id = ${id}`;
     await eventually(async () => {
       const { json } = await ask('GET', `/v1/schedules/${id}`);
       expect(json).toMatchObject({ last_error: { code: 'unknown_job_type' }, last_job_id: null });
+      expect(Date.parse(json.next_fire_at)).toBeLessThan(Date.now());
+    }, 30_000);
+    await database.sql`UPDATE ringback.job_schedules SET type = 'ringback.echo' WHERE id = ${id}`;
+    await eventually(async () => {
+      const { json } = await ask('GET', `/v1/schedules/${id}`);
+      expect(json.last_job_id).toMatch(/^job_/);
+      expect(json).not.toHaveProperty('last_error');
       expect(json.next_fire_at).toMatch(/-01-01T00:00:00/);
     });
   });

@@ -156,7 +156,7 @@ export async function claimRun(
 /** As if the job's time had come: what was delayed is ready. */
 export async function makeDue(db: Database, job: { id: JobId }): Promise<void> {
   await db.sql`UPDATE ringback.run_queue SET due_at = now() - interval '1 s' WHERE job_id = ${job.id}`;
-  await promoteDue(db, 1000);
+  await promoteDue(db, new Date(), 1000);
 }
 
 /** A success with an event and without a delivery, unless changed. */

@@ -6,6 +6,8 @@ import { CallbackTargets } from '../../src/jobs/submit/callback-targets.ts';
 import { type AnyJobDefinition, defineJob } from '../../src/jobs/type/define.ts';
 import { fireSchedules, type FiringDeps } from '../../src/jobs/schedule/fire-schedules.ts';
 import { JobTypes } from '../../src/jobs/type/job-types.ts';
+import { Obstacles } from '../../src/jobs/schedule/obstacles.ts';
+import { noteOverdueSchedules, reviveSchedules } from '../../src/jobs/schedule/tend-schedules.ts';
 import type { NewSchedule } from '../../src/jobs/schedule/schedule-request.ts';
 import { Schedules, type SchedulesDeps } from '../../src/jobs/schedule/schedules.ts';
 import type { TestDatabase } from './database.ts';
@@ -54,19 +56,32 @@ export async function makeSchedule(
   return accepted(await makeSchedules(database).create(accountId, request, now)).schedule;
 }
 
+export interface Keeper {
+  readonly fire: (now: Date) => Promise<void>;
+  /** Says on record what is overdue, and takes up what was ended. */
+  readonly tend: (now: Date) => Promise<void>;
+  readonly lines: readonly LogLine[];
+  readonly woken: string[];
+}
+
 /** A keeper that knows these job types. */
 export function makeKeeper(
   { db }: Pick<TestDatabase, 'db'>,
   jobs: readonly AnyJobDefinition[] = [numbered],
   changes: Partial<FiringDeps> = {},
-): { readonly fire: (now: Date) => Promise<void>; readonly lines: readonly LogLine[]; readonly woken: string[] } {
+): Keeper {
   const { log, lines } = memoryLog();
   const woken: string[] = [];
   const types = new JobTypes(jobs);
   const announceRuns = (pool: string) => void woken.push(pool);
   const nobody = { announceDeliveries: () => undefined, eventsWritten: () => undefined };
-  const deps = { db, types, log, publicUrl: 'https://ringback.test', announceRuns, ...nobody, ...changes };
-  return { fire: (now) => fireSchedules(deps, now), lines, woken };
+  const obstacles = new Obstacles(types, log);
+  const deps = { db, types, log, obstacles, publicUrl: 'https://ringback.test', announceRuns, ...nobody, ...changes };
+  const tend = async (now: Date) => {
+    await noteOverdueSchedules(deps, now);
+    await reviveSchedules(deps, now);
+  };
+  return { fire: (now) => fireSchedules(deps, now), tend, lines, woken };
 }
 
 /** The jobs of a schedule, by the time they are for. */

@@ -65,13 +65,20 @@ export function advancing(
   { db }: Pick<TestDatabase, 'db'>,
   { announceDeliveries }: { readonly announceDeliveries: () => void },
 ): (jobIds: readonly JobId[]) => void {
-  return (jobIds) => void letFollow({ db, announceDeliveries }, jobIds);
+  return (jobIds) => void letFollow({ db, clock: REAL_CLOCK, announceDeliveries }, jobIds);
 }
 
 /** Who tells of runs, at once; nobody listens unless told so. */
 export function makeTeller({ database }: Parts, changes: Partial<RunTellerDeps> = {}): RunTeller {
   const nobody = () => undefined;
-  const deps = { db: database.db, publicUrl: PUBLIC_URL, progressEveryMs: 0, announceDeliveries: nobody, ...changes };
+  const deps = {
+    db: database.db,
+    clock: REAL_CLOCK,
+    publicUrl: PUBLIC_URL,
+    progressEveryMs: 0,
+    announceDeliveries: nobody,
+    ...changes,
+  };
   return new RunTeller({
     advanceJobs: advancing(database, deps),
     jobsChanged: nobody,
@@ -98,7 +105,8 @@ export function startRunner(
     for (const { loop, pool: served } of worker.pools) if (served === pool) loop.wake();
   };
   const dueRuns = new DueWork({
-    promote: (limit) => promoteRuns(db, limit, announceRuns),
+    clock: REAL_CLOCK,
+    promote: (limit) => promoteRuns({ db, clock: REAL_CLOCK, announceRuns }, limit),
     onError: (error) => log.error({ err: error }, 'due runs'),
   });
   const listeners = {
@@ -108,6 +116,7 @@ export function startRunner(
   };
   const worker = new Runner({
     db,
+    clock: REAL_CLOCK,
     types: new JobTypes(jobs),
     endings: makeEndings({ database }, listeners),
     results: new ResultKeeper(db, RESULT_LIMITS),
@@ -141,7 +150,9 @@ export function startCourier(
   const { policy = ALLOW_LOOPBACK, clock = REAL_CLOCK, ...others } = changes;
   const sender = createSender({ policy, userAgent: 'Ringback/test', now: clock.now });
   const dueDeliveries = new DueWork({
-    promote: (limit) => promoteDeliveries({ db: database.db, announceDeliveries: () => worker.loop.wake() }, limit),
+    clock,
+    promote: (limit) =>
+      promoteDeliveries({ db: database.db, clock, announceDeliveries: () => worker.loop.wake() }, limit),
     onError: (error) => log.error({ err: error }, 'due deliveries'),
   });
   const worker = new Courier({
@@ -180,6 +191,7 @@ export function makeSubmitter(
   const guard = createGuard({ policy: ALLOW_LOOPBACK });
   return new Submitter({
     db,
+    clock: REAL_CLOCK,
     types: new JobTypes(jobs),
     targets: new CallbackTargets({ db, guard }),
     admission: { admit: () => Promise.resolve(undefined) },
@@ -201,6 +213,7 @@ export function makeCanceler(
 ): Canceler {
   return new Canceler({
     db: parts.database.db,
+    clock: REAL_CLOCK,
     types: new JobTypes(jobs),
     endings: makeEndings(parts),
     publicUrl: PUBLIC_URL,
@@ -219,6 +232,8 @@ export function rescueDeps(
   const { log, lines } = memoryLog();
   return {
     db: parts.database.db,
+    clock: REAL_CLOCK,
+    lapsedBefore: REAL_CLOCK.now,
     types: new JobTypes(jobs),
     endings: makeEndings(parts),
     log,

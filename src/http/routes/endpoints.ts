@@ -1,3 +1,4 @@
+import type { Clock } from '#domain/clock.ts';
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import type { Endpoints } from '#callbacks/endpoints.ts';
 import type { Pings } from '#callbacks/ping.ts';
@@ -17,6 +18,7 @@ import { viewAttempt, viewEndpoint, viewSaved } from '../views.ts';
 const endpointById = { params: z.object({ id: idSchema('ep') }) };
 
 export interface EndpointRoutesDeps {
+  readonly clock: Clock;
   readonly endpoints: Endpoints;
   readonly registration: Registration;
   readonly pings: Pings;
@@ -180,7 +182,12 @@ export function endpointRoutes(deps: EndpointRoutesDeps) {
     .openapi(recover, async (c) => {
       const { accountId } = c.get('apiKey');
       const { id } = c.req.valid('param');
-      const { endpoint_id: to = null, until = new Date(), statuses = RECOVERABLE, ...wanted } = c.req.valid('json');
+      const {
+        endpoint_id: to = null,
+        until = deps.clock.now(),
+        statuses = RECOVERABLE,
+        ...wanted
+      } = c.req.valid('json');
       const checked = await redelivery.checkRecovery(accountId, { endpointId: id, to });
       if (!checked.ok) return problem(c, checked);
       const input = { endpoint_id: id, to_endpoint_id: to, until, statuses, ...wanted };

@@ -1,4 +1,5 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
+import type { Clock } from '#domain/clock.ts';
 import { isFinal } from '#domain/job.ts';
 import type { JobQueries } from '#jobs/read/job-queries.ts';
 import type { JobRecord, JobWatch } from '#jobs/wait/job-watch.ts';
@@ -13,6 +14,7 @@ import { jobSchema } from '../schemas/job.ts';
 import { onInvalid } from '../validation.ts';
 
 export interface JobStatusRoutesDeps {
+  readonly clock: Clock;
   readonly jobs: JobQueries;
   readonly watch: JobWatch;
   readonly polls: Pick<PollEstimate, 'after'>;
@@ -26,7 +28,7 @@ const statusHeaders = z.object({
   'Preference-Applied': z.string().optional().openapi({ example: 'wait=10' }),
 });
 
-export function jobStatusRoutes({ jobs, watch, polls, renderJob }: JobStatusRoutesDeps) {
+export function jobStatusRoutes({ clock, jobs, watch, polls, renderJob }: JobStatusRoutesDeps) {
   const get = createRoute({
     method: 'get',
     path: '/v1/jobs/{id}',
@@ -66,7 +68,7 @@ export function jobStatusRoutes({ jobs, watch, polls, renderJob }: JobStatusRout
     const headers = {
       etag,
       'cache-control': 'private, no-cache',
-      ...(!isFinal(job.status) && { 'retry-after': String(polls.after(job, new Date())) }),
+      ...(!isFinal(job.status) && { 'retry-after': String(polls.after(job, clock.now())) }),
       ...(wait !== undefined && { 'preference-applied': `wait=${wait}` }),
     };
     if (isNoneMatch(ifNoneMatch, etag)) return c.body(null, 304, headers);

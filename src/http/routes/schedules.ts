@@ -1,5 +1,6 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import type { Context } from 'hono';
+import type { Clock } from '#domain/clock.ts';
 import { memberText } from '#domain/json-text.ts';
 import type { Result } from '#domain/problem.ts';
 import { jobJson } from '#jobs/read/job-view.ts';
@@ -19,6 +20,7 @@ import { newScheduleSchema, scheduleChangesSchema, scheduleSchema } from '../sch
 import { onInvalid } from '../validation.ts';
 
 export interface ScheduleRoutesDeps {
+  readonly clock: Clock;
   readonly schedules: Schedules;
   readonly admission: Pick<Admission, 'rateLimit'>;
   readonly polls: Pick<PollEstimate, 'after'>;
@@ -31,7 +33,7 @@ const location = z.object({ Location: z.string() });
 
 /** Jobs by the clock. */
 export function scheduleRoutes(deps: ScheduleRoutesDeps) {
-  const { schedules, admission, polls, publicUrl } = deps;
+  const { clock, schedules, admission, polls, publicUrl } = deps;
   const { create, list, get, change, remove, pause, resume, trigger } = routesFor(deps.maxBodyBytes);
   const answer = (c: Context<Env>, saved: Result<SavedSchedule>, status: 200 | 201 = 200) => {
     if (!saved.ok) return problem(c, saved);
@@ -43,7 +45,7 @@ export function scheduleRoutes(deps: ScheduleRoutesDeps) {
   return new OpenAPIHono<Env>({ defaultHook: onInvalid })
     .openapi(create, async (c) => {
       const request = await withInputText(c, c.req.valid('json'));
-      return answer(c, await schedules.create(c.get('apiKey').accountId, request, new Date()), 201);
+      return answer(c, await schedules.create(c.get('apiKey').accountId, request, clock.now()), 201);
     })
     .openapi(list, async (c) => {
       const { limit, cursor } = c.req.valid('query');
@@ -59,20 +61,20 @@ export function scheduleRoutes(deps: ScheduleRoutesDeps) {
     .openapi(change, async (c) => {
       const { accountId } = c.get('apiKey');
       const changes = await withInputText(c, c.req.valid('json'));
-      return answer(c, await schedules.change(accountId, c.req.valid('param').id, changes, new Date()));
+      return answer(c, await schedules.change(accountId, c.req.valid('param').id, changes, clock.now()));
     })
     .openapi(remove, async (c) => {
       const removed = await schedules.remove(c.get('apiKey').accountId, c.req.valid('param').id);
       return removed.ok ? c.body(null, 204) : problem(c, removed);
     })
     .openapi(pause, async (c) => {
-      return answer(c, await schedules.pause(c.get('apiKey').accountId, c.req.valid('param').id, new Date()));
+      return answer(c, await schedules.pause(c.get('apiKey').accountId, c.req.valid('param').id, clock.now()));
     })
     .openapi(resume, async (c) => {
-      return answer(c, await schedules.resume(c.get('apiKey').accountId, c.req.valid('param').id, new Date()));
+      return answer(c, await schedules.resume(c.get('apiKey').accountId, c.req.valid('param').id, clock.now()));
     })
     .openapi(trigger, async (c) => {
-      const now = new Date();
+      const now = clock.now();
       const { accountId } = c.get('apiKey');
       const triggered = await schedules.trigger(accountId, c.req.valid('param').id, now);
       tellLimits(c, admission.rateLimit(accountId));

@@ -1,4 +1,5 @@
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
+import type { Clock } from '#domain/clock.ts';
 import type { AccountId } from '#domain/ids.ts';
 import { elementTexts, memberText, replaceMember } from '#domain/json-text.ts';
 import { isFinal, type JobStatus } from '#domain/job.ts';
@@ -22,6 +23,7 @@ import { batchItemSchema, batchResultSchema, batchSchema, jobSchema, submissionS
 import { onInvalid, refusalOfIssues } from '../validation.ts';
 
 export interface SubmissionRoutesDeps {
+  readonly clock: Clock;
   readonly submitter: Submitter;
   readonly admission: Pick<Admission, 'rateLimit'>;
   readonly maxBodyBytes: number;
@@ -48,6 +50,7 @@ const acceptedHeaders = z.object({
 const retryAfter = z.object({ 'Retry-After': z.string().openapi({ description: 'Seconds, estimated.' }) });
 
 export function submissionRoutes({
+  clock,
   submitter,
   admission,
   maxBodyBytes,
@@ -107,7 +110,7 @@ export function submissionRoutes({
         wait === undefined
           ? undefined
           : await watch.wait({ accountId, id }, { until: isOver, timeoutMs: wait * 1000, signal: c.req.raw.signal });
-      const now = new Date();
+      const now = clock.now();
       const pending = job ?? { ...NOT_STARTED, accountId, type, createdAt: now, runAt: submission.run_at ?? null };
       return c.body(job === undefined ? body : withSecret(renderJob(job).body, body), isOver(pending) ? 200 : 202, {
         'content-type': 'application/json',

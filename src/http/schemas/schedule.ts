@@ -74,7 +74,9 @@ export const scheduleSchema = z
       retry: shown.retry,
       callback: shown.callback,
     }),
-    next_fire_at: timestamp().nullable().openapi({ description: 'None while it is paused.' }),
+    next_fire_at: timestamp()
+      .nullable()
+      .openapi({ description: 'None while it is paused. In the past while no process can fire it: see last_error.' }),
     next_times: z.array(timestamp()).optional().openapi({ description: 'The next five. Not in a list.' }),
     last_fire_at: timestamp()
       .nullable()
@@ -84,7 +86,7 @@ export const scheduleSchema = z
     last_error: z
       .object({ code: z.string(), message: z.string(), scheduled_for: timestamp() })
       .optional()
-      .openapi({ description: 'Why its last time made no job; gone once one does.' }),
+      .openapi({ description: 'Why its last time made no job, or why it is overdue; gone once a job is made.' }),
     created_at: timestamp(),
     updated_at: timestamp().openapi({ description: 'When a client last changed it; firing does not count.' }),
   })

@@ -1,3 +1,4 @@
+import type { Clock } from '#domain/clock.ts';
 import { refuseCursor } from '#domain/cursor.ts';
 import type { AccountId } from '#domain/ids.ts';
 import { type Result, refuse } from '#domain/problem.ts';
@@ -59,6 +60,7 @@ const FROM_BEFORE = 'is from before the database was restored; start anew with c
 
 export interface EventFeedDeps {
   readonly db: Database;
+  readonly clock: Clock;
   readonly watch: FeedWatch;
   readonly onError: (error: unknown) => void;
   readonly heartbeatMs?: number;
@@ -149,7 +151,7 @@ export class EventFeed {
     const cursor = query.lastEventId ?? query.cursor;
     if (cursor === undefined) {
       if (createdAfter === undefined) return { ok: true, value: BEGINNING };
-      return { ok: true, value: await startWalk(this.#deps.db, accountId, createdAfter, new Date()) };
+      return { ok: true, value: await startWalk(this.#deps.db, accountId, createdAfter, this.#deps.clock.now()) };
     }
     const place = openPlace(accountId, filter, cursor);
     if (place === undefined || (createdAfter ?? place.after).getTime() !== place.after.getTime())

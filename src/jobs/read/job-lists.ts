@@ -1,3 +1,4 @@
+import type { Clock } from '#domain/clock.ts';
 import { openCursor, refuseCursor, sealCursor } from '#domain/cursor.ts';
 import { type AccountId, type JobId, parseId } from '#domain/ids.ts';
 import { isFinal } from '#domain/job.ts';
@@ -29,16 +30,18 @@ interface ListPlace {
 /** Lists of jobs, newest first or in the order of their changes. A page costs the same however rare what it asks for. */
 export class JobLists {
   readonly #db: Database;
+  readonly #clock: Clock;
 
-  constructor(db: Database) {
+  constructor({ db, clock }: { db: Database; clock: Clock }) {
     this.#db = db;
+    this.#clock = clock;
   }
 
   async page(accountId: AccountId, query: JobListQuery): Promise<Result<JobPage>> {
     const { cursor, filter, updatedAfter } = query;
     if (cursor === undefined) {
       if (updatedAfter === undefined) return this.#list(accountId, query, undefined);
-      return walkOn(this.#db, accountId, query, await startWalk(this.#db, accountId, updatedAfter, new Date()));
+      return walkOn(this.#db, accountId, query, await startWalk(this.#db, accountId, updatedAfter, this.#clock.now()));
     }
     const walking = openWalk(accountId, filter, cursor);
     if (walking !== undefined && (updatedAfter ?? walking.after).getTime() === walking.after.getTime())

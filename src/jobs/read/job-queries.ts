@@ -1,3 +1,4 @@
+import type { Clock } from '#domain/clock.ts';
 import type { AccountId, JobId } from '#domain/ids.ts';
 import { isFinal } from '#domain/job.ts';
 import { type Result, refuse } from '#domain/problem.ts';
@@ -13,15 +14,23 @@ import { refuseMissing } from './missing-job.ts';
 export type { RunRecord };
 export type CurrentRun = Pick<RunRecord, 'id' | 'number' | 'startedAt' | 'workerId'>;
 
+interface JobQueriesDeps {
+  readonly db: Database;
+  readonly clock: Clock;
+  readonly polls: Pick<PollEstimate, 'after'>;
+}
+
 /** What clients may ask about their jobs. Another account's job is not there. */
 export class JobQueries {
   readonly #db: Database;
+  readonly #clock: Clock;
   readonly #polls: Pick<PollEstimate, 'after'>;
   /** A job read with others costs a fiftieth of one read alone: those who poll come by the thousand. */
   readonly #reads: Batches<JobRef, JobRecord | undefined>;
 
-  constructor(db: Database, polls: Pick<PollEstimate, 'after'>) {
+  constructor({ db, clock, polls }: JobQueriesDeps) {
     this.#db = db;
+    this.#clock = clock;
     this.#polls = polls;
     this.#reads = new Batches({ answer: (refs) => readJobs(db, refs), maxQuestions: 500, maxBatches: 2 });
   }
@@ -48,7 +57,7 @@ export class JobQueries {
         extra: { job_status: status, job_error: error },
       });
     }
-    const retryAfter = this.#polls.after(job.value, new Date());
+    const retryAfter = this.#polls.after(job.value, this.#clock.now());
     return refuse('job_not_finished', `The job is ${status}. Ask again in ${retryAfter} s.`, {
       retryAfter,
       extra: { job_status: status },

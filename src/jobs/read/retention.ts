@@ -1,3 +1,4 @@
+import type { Clock } from '#domain/clock.ts';
 import { type AccountId, type DeliveryId, idBound, type JobId } from '#domain/ids.ts';
 import type { Logger } from '#log.ts';
 import { type Database, isUnavailable } from '#store/database.ts';
@@ -13,6 +14,7 @@ import { deleteTombstones } from '#store/tombstones.ts';
 
 export interface RetentionDeps {
   readonly db: Database;
+  readonly clock: Clock;
   readonly log: Logger;
   /** For accounts whose row says nothing else. */
   readonly retentionDays: number;
@@ -72,7 +74,7 @@ export class Retention {
 
   async *#retire({ accountId, retentionDays }: AccountRetention): AsyncGenerator<number, void> {
     const { db } = this.#deps;
-    const now = new Date();
+    const now = this.#deps.clock.now();
     const finishedBefore = daysBefore(now, retentionDays ?? this.#deps.retentionDays);
     const below = idBound('job', finishedBefore.getTime());
     for (let after: JobId = idBound('job', 0); ;) {
@@ -88,7 +90,10 @@ export class Retention {
 
   /** What was told of endpoints and deliveries is kept as long as jobs are. */
   async *#dropNotices({ accountId, retentionDays }: AccountRetention): AsyncGenerator<number, void> {
-    const below = idBound('dlv', daysBefore(new Date(), retentionDays ?? this.#deps.retentionDays).getTime());
+    const below = idBound(
+      'dlv',
+      daysBefore(this.#deps.clock.now(), retentionDays ?? this.#deps.retentionDays).getTime(),
+    );
     let after: DeliveryId | undefined = idBound('dlv', 0);
     while ((after = await deleteNotices(this.#deps.db, accountId, { after, below, limit: BATCH })) !== undefined)
       yield 0;
@@ -97,7 +102,7 @@ export class Retention {
   /** Tombstones, when even those have had their time. */
   async *#forget({ accountId, retentionDays }: AccountRetention): AsyncGenerator<number, void> {
     const days = (retentionDays ?? this.#deps.retentionDays) + this.#deps.recordRetentionDays;
-    const below = idBound('job', daysBefore(new Date(), days).getTime());
+    const below = idBound('job', daysBefore(this.#deps.clock.now(), days).getTime());
     while ((await deleteTombstones(this.#deps.db, accountId, { below, limit: BATCH })) === BATCH) yield 0;
   }
 }

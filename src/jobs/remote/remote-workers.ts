@@ -104,7 +104,7 @@ export class RemoteWorkers {
   }
 
   async #claimFrom(pool: string, { workerId, leaseMs }: ClaimWish, limit: number): Promise<readonly ClaimedJob[]> {
-    const { db, types, accountLimits } = this.#deps;
+    const { db, clock, types, accountLimits } = this.#deps;
     const poolLimit = types.get(pool.slice(pool.indexOf(':') + 1))?.concurrency ?? null;
     for (;;) {
       const { jobs, more, nextAccount } = await claimRuns(db, {
@@ -114,7 +114,7 @@ export class RemoteWorkers {
         heldBy: 'worker',
         leaseMs,
         afterAccount: this.#nextAccount.get(pool) ?? '',
-        now: new Date(),
+        now: clock.now(),
         poolLimit,
         accountLimit: accountLimits.maxRunning,
         exclusive: poolLimit !== null || accountLimits.any(),

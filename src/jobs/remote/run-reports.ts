@@ -1,3 +1,4 @@
+import type { Clock } from '#domain/clock.ts';
 import type { EndedRunStatus, JobError, JobLogLevel, JobProgress, JobStatus } from '#domain/job.ts';
 import { type Result, refuse } from '#domain/problem.ts';
 import type { Logger } from '#log.ts';
@@ -16,6 +17,7 @@ import { type EndedRun, lookUpEnded, refuseEnded } from './run-record.ts';
 import { type IncomingResult, RunUploads, type RunUploadsDeps } from './run-uploads.ts';
 
 export interface RunReportsDeps extends RunUploadsDeps {
+  readonly clock: Clock;
   readonly types: JobTypes;
   readonly endings: Endings;
   readonly log: Logger;
@@ -76,14 +78,14 @@ export class RunReports {
 
   /** Answers how many of the lines were kept: beyond those that a run may have, one says that there were more. */
   async log(run: RunRef, said: readonly SaidLine[]): Promise<Result<{ kept: number }>> {
-    const { db, holders } = this.#deps;
+    const { db, clock, holders } = this.#deps;
     let kept = 0;
     const toLines = (runNumber: number, lastPosition: number | null) => {
       const before = countOfLines(runNumber, lastPosition);
       const wanted = said.slice(0, Math.max(0, MAX_LINES - before));
       kept = wanted.length;
       const last = kept < said.length && before <= MAX_LINES ? [TOO_MANY_LINES] : [];
-      return [...wanted, ...last].map((line, index) => toLogLine(runNumber, before + index + 1, line));
+      return [...wanted, ...last].map((line, index) => toLogLine(runNumber, before + index + 1, line, clock.now()));
     };
     const lines = await retryContended(() => appendLog(db, run, holders, toLines));
     return lines === undefined ? refuseEnded(db, run) : { ok: true, value: { kept } };
@@ -198,7 +200,9 @@ export class RunReports {
         worker_id: held.workerId,
         run,
         job,
-        ...(held.runStartedAt && { duration_ms: Date.now() - held.runStartedAt.getTime() }),
+        ...(held.runStartedAt && {
+          duration_ms: Math.max(0, this.#deps.clock.now().getTime() - held.runStartedAt.getTime()),
+        }),
       },
       'run',
     );

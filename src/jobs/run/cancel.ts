@@ -1,3 +1,4 @@
+import type { Clock } from '#domain/clock.ts';
 import type { AccountId, JobId } from '#domain/ids.ts';
 import { isFinal } from '#domain/job.ts';
 import type { Result } from '#domain/problem.ts';
@@ -15,6 +16,7 @@ import { refuseMissing } from '../read/missing-job.ts';
 
 export interface CancelerDeps {
   readonly db: Database;
+  readonly clock: Clock;
   readonly types: JobTypes;
   readonly endings: Endings;
   readonly publicUrl: string;
@@ -39,10 +41,10 @@ export class Canceler {
    * stopped, unchanged if it was over already. So it may be asked again and again.
    */
   async cancel(accountId: AccountId, id: JobId): Promise<Result<JobRecord>> {
-    const { db } = this.#deps;
+    const { db, clock } = this.#deps;
     for (let look = 0; look < MAX_LOOKS; look++) {
       // First whatever run is under way, so that one run after the other cannot slip by between a look and a write.
-      const runId = await retryContended(() => requestCancel(db, { accountId, jobId: id }, new Date()));
+      const runId = await retryContended(() => requestCancel(db, { accountId, jobId: id }, clock.now()));
       if (runId !== undefined && (await this.#stop({ accountId, jobId: id, runId }))) return this.#read(accountId, id);
       const job = await findJob(db, accountId, id);
       if (job === undefined) return refuseMissing(db, accountId, id);

@@ -1,3 +1,4 @@
+import type { Clock } from '#domain/clock.ts';
 import type { JobProgress } from '#domain/job.ts';
 import type { Database } from '#store/database.ts';
 import { findJob } from '#store/job-reads.ts';
@@ -10,6 +11,7 @@ import { decideRunEnd, type RunOutcome } from './run-end.ts';
 
 export interface EndRunDeps {
   readonly db: Database;
+  readonly clock: Clock;
   readonly types: JobTypes;
   readonly endings: Endings;
   readonly publicUrl: string;
@@ -24,14 +26,14 @@ export interface EndRunDeps {
 export async function endRun(
   job: JobRecord,
   outcome: RunOutcome,
-  { db, types, endings, publicUrl }: EndRunDeps,
+  { db, clock, types, endings, publicUrl }: EndRunDeps,
   progress: JobProgress | null = null,
   isAside = false,
 ): Promise<RunEnd | undefined> {
   const policy = retryPolicyOf(types, job);
   const pool = types.get(job.type)?.pool ?? null;
   const decide = (known: JobRecord) =>
-    decideRunEnd(known, outcome, { policy, publicUrl, now: new Date(), random: Math.random(), progress });
+    decideRunEnd(known, outcome, { policy, publicUrl, now: clock.now(), random: clock.random(), progress });
   const end = decide(job);
   if (await endings.add(end, pool, isAside)) return end;
   if (end.jobStatus !== 'in_progress') return undefined;

@@ -1,9 +1,11 @@
+import type { Clock } from '#domain/clock.ts';
 import { ClaimLoop } from '#queue/claim-loop.ts';
 import { type ClaimedJob, claimRuns } from '#store/claim-runs.ts';
 import type { Database } from '#store/database.ts';
 
 export interface PoolRunnerDeps {
   readonly db: Database;
+  readonly clock: Clock;
   readonly workerId: string;
   readonly pool: string;
   /** Runs at once in this process. */
@@ -45,7 +47,7 @@ export class PoolRunner {
   }
 
   async #claim(limit: number): Promise<{ claimed: readonly ClaimedJob[]; more: boolean }> {
-    const { db, pool, workerId, leaseMs, poolLimit, accountLimits } = this.#deps;
+    const { db, clock, pool, workerId, leaseMs, poolLimit, accountLimits } = this.#deps;
     const { jobs, more, nextAccount } = await claimRuns(db, {
       pool,
       limit,
@@ -53,7 +55,7 @@ export class PoolRunner {
       heldBy: 'runner',
       leaseMs,
       afterAccount: this.#nextAccount,
-      now: new Date(),
+      now: clock.now(),
       poolLimit,
       accountLimit: accountLimits.maxRunning,
       exclusive: poolLimit !== null || accountLimits.any(),

@@ -1,3 +1,4 @@
+import type { Clock } from '#domain/clock.ts';
 import type { WorkerId } from '#domain/ids.ts';
 import type { Logger } from '#log.ts';
 import { type Database, isUnavailable } from '#store/database.ts';
@@ -13,6 +14,9 @@ import type { RunOutcome } from './run-end.ts';
 
 export interface RescueDeps {
   readonly db: Database;
+  readonly clock: Clock;
+  /** Leases that ended before were given up. */
+  readonly lapsedBefore: () => Date;
   readonly types: JobTypes;
   readonly endings: Endings;
   readonly log: Logger;
@@ -38,7 +42,12 @@ export async function rescueRuns(deps: RescueDeps, deadWorkers: readonly WorkerI
 /** Answers how many it ended. */
 async function rescueSome(deps: RescueDeps, deadWorkers: readonly WorkerId[] | null): Promise<number> {
   const cancelGraceMs = deps.cancelGraceMs + CANCEL_SLACK_MS;
-  const lapsed = await findLapsedRuns(deps.db, { limit: BATCH, cancelGraceMs, deadWorkers });
+  const lapsed = await findLapsedRuns(deps.db, {
+    limit: BATCH,
+    cancelGraceMs,
+    before: deps.lapsedBefore(),
+    deadWorkers,
+  });
   if (lapsed.length === 0) return 0;
   const jobs = new Map((await findJobs(deps.db, lapsed)).map((job) => [job.id, job]));
   const rescued = await Promise.all(
@@ -81,7 +90,7 @@ export async function expireJobs(deps: RescueDeps): Promise<void> {
 
 /** Answers how many it ended. */
 async function expireSome(deps: RescueDeps): Promise<number> {
-  const due = await findExpiredJobs(deps.db, BATCH);
+  const due = await findExpiredJobs(deps.db, deps.clock.now(), BATCH);
   if (due.length === 0) return 0;
   const jobs = await findJobs(deps.db, due);
   const waiting = jobs.filter(({ status }) => status === 'queued');

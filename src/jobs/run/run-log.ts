@@ -1,3 +1,4 @@
+import type { Clock } from '#domain/clock.ts';
 import { LOG_LEVELS, type JobLogLevel } from '#domain/job.ts';
 import { toCleanJson, toCleanText, toKeptJson } from '#domain/json.ts';
 import { shapeOf } from '#domain/json-text.ts';
@@ -26,13 +27,14 @@ export function toLogLine(
     readonly fields?: unknown;
     readonly fieldsText?: string | undefined;
   },
+  now: Date,
 ): LogLine {
   return {
     position: runNumber * RUN_STRIDE + count,
     level: LOG_LEVELS.includes(said.level) ? said.level : 'info',
     message: textOf(said.message),
     fieldsText: fieldsOf(said.fields, said.fieldsText),
-    createdAt: new Date(),
+    createdAt: now,
   };
 }
 
@@ -46,6 +48,7 @@ export class RunLog {
   readonly #write: (lines: readonly LogLine[]) => Promise<unknown>;
   readonly #onError: (error: unknown) => void;
   readonly #runNumber: number;
+  readonly #clock: Clock;
   #count = 0;
   #characters = 0;
   #dropped = 0;
@@ -54,13 +57,14 @@ export class RunLog {
   #timer: NodeJS.Timeout | undefined;
   #writing: Promise<void> = Promise.resolve();
 
-  /** @param runNumber counts from 1 within the job */
+  /** @param run.runNumber counts from 1 within the job */
   constructor(
-    runNumber: number,
+    { runNumber, clock }: { runNumber: number; clock: Clock },
     write: (lines: readonly LogLine[]) => Promise<unknown>,
     onError: (error: unknown) => void,
   ) {
     this.#runNumber = runNumber;
+    this.#clock = clock;
     this.#write = write;
     this.#onError = onError;
   }
@@ -92,7 +96,7 @@ export class RunLog {
 
   #push(level: JobLogLevel, message: unknown, fields?: unknown): void {
     // Counted afterwards: to look at what is said may be to run code of its own, which may log as well.
-    const line = toLogLine(this.#runNumber, 0, { level, message, fields });
+    const line = toLogLine(this.#runNumber, 0, { level, message, fields }, this.#clock.now());
     this.#count += 1;
     this.#characters += line.message.length + (line.fieldsText?.length ?? 0);
     this.#waiting.push({ ...line, position: line.position + this.#count });

@@ -1,3 +1,4 @@
+import type { Clock } from '#domain/clock.ts';
 import { newId } from '#domain/ids.ts';
 import type { JobProgress } from '#domain/job.ts';
 import type { Database } from '#store/database.ts';
@@ -11,6 +12,7 @@ import { eventBody, namedDelivery } from './event-body.ts';
 
 export interface RunTellerDeps extends Pick<EndingListeners, 'announceDeliveries' | 'advanceJobs' | 'jobsChanged'> {
   readonly db: Database;
+  readonly clock: Clock;
   readonly publicUrl: string;
   /** Progress of a job is told once in so many milliseconds, at most. */
   readonly progressEveryMs: number;
@@ -52,8 +54,8 @@ export class RunTeller {
    * of them.
    */
   async progress(run: RunRef, progress: JobProgress): Promise<boolean> {
-    const { db, progressEveryMs: tellEveryMs, jobsChanged } = this.#deps;
-    const shown = await setProgress(db.sql, run, progress, { now: new Date(), tellEveryMs });
+    const { db, clock, progressEveryMs: tellEveryMs, jobsChanged } = this.#deps;
+    const shown = await setProgress(db.sql, run, progress, { now: clock.now(), tellEveryMs });
     if (shown === undefined) return false;
     jobsChanged([run]);
     if (shown.tellInMs !== null && !this.#due.has(run.runId)) this.#tellIn(run, shown.tellInMs);
@@ -80,8 +82,8 @@ export class RunTeller {
   }
 
   #telling(type: RunTelling['event']['type'], job: JobRecord, run: RunRef): RunTelling {
-    const { publicUrl, progressEveryMs } = this.#deps;
-    const now = new Date();
+    const { clock, publicUrl, progressEveryMs } = this.#deps;
+    const now = clock.now();
     return {
       ...run,
       event: { id: newId('evt', now.getTime()), type, body: eventBody(type, job, publicUrl, now) },

@@ -1,3 +1,4 @@
+import type { Clock } from '#domain/clock.ts';
 import type { JobProgress } from '#domain/job.ts';
 import type { Logger } from '#log.ts';
 import type { Database } from '#store/database.ts';
@@ -26,6 +27,7 @@ export type Work = (
 
 export interface RunWorkDeps {
   readonly db: Database;
+  readonly clock: Clock;
   readonly types: JobTypes;
   readonly endings: Endings;
   readonly results: ResultKeeper;
@@ -107,7 +109,7 @@ async function executeRun(job: ClaimedJob, stops: Stops, deps: RunWorkDeps): Pro
     }
   });
   const lines = new RunLog(
-    job.runCount,
+    { runNumber: job.runCount, clock: deps.clock },
     (written) => persist(() => insertLogLines(db.sql, run, written), isTransient, stops.shutdown),
     (error) => log.warn({ err: error }, 'job log'),
   );
@@ -128,7 +130,7 @@ async function executeRun(job: ClaimedJob, stops: Stops, deps: RunWorkDeps): Pro
   return { outcome, progress: progress.latest };
 }
 
-function logRun(job: ClaimedJob, { log }: RunWorkDeps, decision: Readonly<Record<string, unknown>>): void {
+function logRun(job: ClaimedJob, { log, clock }: RunWorkDeps, decision: Readonly<Record<string, unknown>>): void {
   log.info(
     {
       account_id: job.accountId,
@@ -137,7 +139,7 @@ function logRun(job: ClaimedJob, { log }: RunWorkDeps, decision: Readonly<Record
       type: job.type,
       number: job.runCount,
       ...decision,
-      duration_ms: Date.now() - job.runStartedAt.getTime(),
+      duration_ms: Math.max(0, clock.now().getTime() - job.runStartedAt.getTime()),
     },
     'run',
   );

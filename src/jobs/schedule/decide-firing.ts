@@ -6,6 +6,7 @@ import type { Logger } from '#log.ts';
 import type { NewJob } from '#store/jobs.ts';
 import type { DueSchedule, ScheduleAdvance } from '#store/schedules.ts';
 import { parseCron } from './cron.ts';
+import type { Obstacles } from './obstacles.ts';
 import type { JobTypes } from '../type/job-types.ts';
 import { toScheduledJob } from './scheduled-job.ts';
 
@@ -20,15 +21,16 @@ export interface Fired {
 interface DecisionDeps {
   readonly types: JobTypes;
   readonly log: Logger;
+  readonly obstacles: Obstacles;
 }
 
-/** Decides about one schedule; writes nothing. */
-export async function decideFiring(schedule: DueSchedule, now: Date, deps: DecisionDeps): Promise<Fired> {
+/** Decides about one schedule; writes nothing. Undefined when it is to stay due, for a process that can fire it. */
+export async function decideFiring(schedule: DueSchedule, now: Date, deps: DecisionDeps): Promise<Fired | undefined> {
+  if (deps.obstacles.refusalOf(schedule) !== undefined) return undefined;
   const { accountId, id, nextFireAt: due, overlap, hasUnended } = schedule;
   const advance = { accountId, id, nextFireAt: null, lastJobId: null, overlapSkips: 0, lastError: null };
   const cron = parseCron(schedule.cron, schedule.timeZone);
-  // It was read when it was stored: the platform's time zones have changed since.
-  if (!cron.ok) return { schedule, jobs: [], advance: { ...advance, lastError: errorOf(cron, due) }, leftOut: null };
+  if (!cron.ok) return undefined;
 
   const { fire: times, leftOut, next } = planFiring({ due, misfire: schedule.misfire }, now, cron.value.next);
   const wanted = overlap === 'skip' ? times.slice(0, hasUnended ? 0 : 1) : times;
@@ -36,6 +38,7 @@ export async function decideFiring(schedule: DueSchedule, now: Date, deps: Decis
   const last = wanted.at(-1);
   if (last === undefined) return { schedule, jobs: [], advance: moved, leftOut };
   const made = await makeJob(schedule, { now, scheduledFor: last }, deps);
+  if (!made.ok && deps.obstacles.postpones(schedule, made, now)) return undefined;
   if (!made.ok) return { schedule, jobs: [], advance: { ...moved, lastError: errorOf(made, last) }, leftOut };
   const jobs = wanted.map((time) => againFor(made.value, time));
   return { schedule, jobs, advance: { ...moved, lastJobId: jobs.at(-1)!.id }, leftOut };
@@ -76,7 +79,7 @@ function againFor(job: NewJob, scheduledFor: Date): NewJob {
 
 const MAX_MESSAGE = 1000;
 
-function errorOf({ code, detail, faults = [] }: Refusal, scheduledFor: Date): ScheduleError {
+export function errorOf({ code, detail, faults = [] }: Refusal, scheduledFor: Date): ScheduleError {
   const message = [detail, ...faults.map((fault) => `${fault.path} ${fault.message}`)].join(' ').slice(0, MAX_MESSAGE);
   return { code, message, scheduled_for: scheduledFor.toISOString() };
 }

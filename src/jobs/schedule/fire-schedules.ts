@@ -5,12 +5,15 @@ import { insertJobs, type NewJob } from '#store/jobs.ts';
 import { advanceSchedules, findDueSchedules, lockDueSchedules, type ScheduleRef } from '#store/schedules.ts';
 import { isContended } from '#store/transient.ts';
 import { decideFiring, type Fired, withoutJobs } from './decide-firing.ts';
+import type { Obstacles } from './obstacles.ts';
 import { toStorableJob, viewSubmitted } from '../submit/submission.ts';
 import type { JobTypes } from '../type/job-types.ts';
 
 export interface FiringDeps {
   readonly db: Database;
   readonly types: JobTypes;
+  /** The process's own, for as long as it lives. */
+  readonly obstacles: Obstacles;
   readonly log: Logger;
   readonly publicUrl: string;
   /** Called after the commit of jobs that somebody is to be told of. */
@@ -37,7 +40,8 @@ export async function fireSchedules(deps: FiringDeps, now: Date): Promise<void> 
     if (isUnavailable(error)) throw error;
     // The database refused something: whatever it is must not keep the others from their times.
     deps.log.error({ err: error }, 'schedules could not be fired together');
-    for (const only of await findDueSchedules(deps.db, now, BATCH)) await fireAlone(deps, now, only);
+    const except = deps.obstacles.at(now);
+    for (const only of await findDueSchedules(deps.db, { now, limit: BATCH, except })) await fireAlone(deps, now, only);
   }
 }
 
@@ -61,12 +65,13 @@ interface Batch {
   readonly without?: string;
 }
 
-/** Answers how many schedules it has moved on. */
+/** Returns how many schedules it has looked at: those it leaves to others are passed over by the next look. */
 async function fireBatch(deps: FiringDeps, now: Date, { limit, only, without }: Batch): Promise<number> {
-  const { fired, isToTell } = await transaction(deps.db, async (tx) => {
-    const due = await lockDueSchedules(tx, { now, limit, only });
-    if (due.length === 0) return { fired: [], isToTell: false };
-    const decided = await Promise.all(due.map((schedule) => decideFiring(schedule, now, deps)));
+  const { fired, isToTell, looked } = await transaction(deps.db, async (tx) => {
+    const due = await lockDueSchedules(tx, { now, limit, only, except: deps.obstacles.at(now) });
+    const decisions = await Promise.all(due.map((schedule) => decideFiring(schedule, now, deps)));
+    const decided = decisions.filter((decision) => decision !== undefined);
+    if (decided.length === 0) return { fired: [], isToTell: false, looked: due.length };
     const all = without === undefined ? decided : decided.map((each) => withoutJobs(each, without));
     const [jobs, advances] = [all.flatMap((each) => each.jobs), all.map(({ advance }) => advance)];
     let anyToTell = false;
@@ -75,14 +80,14 @@ async function fireBatch(deps: FiringDeps, now: Date, { limit, only, without }: 
       anyToTell = (await insertJobs(tx, submitted)).isToTell || anyToTell;
     }
     await advanceSchedules(tx, advances, now);
-    return { fired: all, isToTell: anyToTell };
+    return { fired: all, isToTell: anyToTell, looked: due.length };
   });
   const submitted = fired.flatMap(({ jobs }) => jobs);
   for (const pool of new Set(submitted.map((job) => job.pool))) deps.announceRuns(pool);
   if (isToTell) deps.announceDeliveries();
   deps.eventsWritten(submitted.map(({ accountId }) => accountId));
   for (const each of fired) logFired(each, now, deps.log);
-  return fired.length;
+  return looked;
 }
 
 /** A hundred times that are made up for, each with a large input, are more than one statement should carry. */

@@ -100,17 +100,24 @@ export function pausedSchedule(before: ScheduleRecord): ScheduleRecord {
   return before.paused ? before : { ...before, paused: true, nextFireAt: null };
 }
 
-/** Goes on with the first time after now. */
+/** Goes on with the first time after now. Refused while nobody could say when that is, also when it is not paused. */
 export function resumedSchedule(before: ScheduleRecord, now: Date): Result<ScheduleRecord> {
-  if (!before.paused) return { ok: true, value: before };
   const cron = parseCron(before.cron, before.timeZone);
   if (!cron.ok) return cron;
+  if (!before.paused && before.nextFireAt !== null) return { ok: true, value: before };
   return { ok: true, value: { ...before, paused: false, nextFireAt: nextFireOf(cron.value, before, now) } };
 }
 
-/** Also after what fired last: a keeper's clock may be ahead of ours, and no time may fire twice. */
+/** What another process's clock may be ahead of ours. */
+const SKEW_MS = 60_000;
+
+/**
+ * Also after what fired last: a keeper's clock may be a little ahead of ours, and no time may fire twice. One that fired by a
+ * clock that was wrong is no reason to wait until then.
+ */
 function nextFireOf(cron: Cron, { lastFireAt }: ScheduleRecord, now: Date): Date | null {
-  return cron.next(lastFireAt !== null && lastFireAt > now ? lastFireAt : now);
+  const aheadMs = lastFireAt === null ? 0 : lastFireAt.getTime() - now.getTime();
+  return cron.next(lastFireAt !== null && aheadMs > 0 && aheadMs <= SKEW_MS ? lastFireAt : now);
 }
 
 const NO_CALLBACK = { callbackEndpointId: null, callbackUrl: null, callbackEvents: null };

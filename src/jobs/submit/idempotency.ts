@@ -1,4 +1,5 @@
 import { timingSafeEqual } from 'node:crypto';
+import type { Clock } from '#domain/clock.ts';
 import type { AccountId } from '#domain/ids.ts';
 import { type Result, refuse } from '#domain/problem.ts';
 import { open, seal, type SecretKey } from '#domain/secret-box.ts';
@@ -31,11 +32,13 @@ interface InFlight {
  */
 export class Idempotency {
   readonly #db: Database;
+  readonly #clock: Clock;
   readonly #keys: readonly SecretKey[];
   readonly #inFlight = new Map<string, InFlight>();
 
-  constructor({ db, keys }: { db: Database; keys: readonly SecretKey[] }) {
+  constructor({ db, clock, keys }: { db: Database; clock: Clock; keys: readonly SecretKey[] }) {
     this.#db = db;
+    this.#clock = clock;
     this.#keys = keys;
   }
 
@@ -70,7 +73,7 @@ export class Idempotency {
   }
 
   async #lookUp(accountId: AccountId, request: IdempotentRequest): Promise<Result<Accepted> | undefined> {
-    const record = await findIdempotencyKey(this.#db, accountId, request.key, new Date());
+    const record = await findIdempotencyKey(this.#db, accountId, request.key, this.#clock.now());
     if (record === undefined) return undefined;
     if (!timingSafeEqual(record.fingerprint, request.fingerprint)) return mismatch();
     const body = this.#open(accountId, request.key, record);

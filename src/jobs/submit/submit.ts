@@ -1,3 +1,4 @@
+import type { Clock } from '#domain/clock.ts';
 import { mintSecret } from '#domain/endpoint.ts';
 import { type AccountId, type JobId, newId } from '#domain/ids.ts';
 import { databaseUnavailable, outcomeUnknown } from '#domain/outage.ts';
@@ -26,6 +27,7 @@ export interface Accepted {
 }
 
 export interface SubmitterDeps {
+  readonly clock: Clock;
   readonly db: Database;
   readonly types: JobTypes;
   readonly targets: CallbackTargets;
@@ -103,7 +105,7 @@ export class Submitter {
     request: IdempotentRequest | undefined,
   ): Promise<Result<Accepted>> {
     const { types, targets, admission } = this.#deps;
-    const made = await toNewJob(types, accountId, submission, { now: new Date() });
+    const made = await toNewJob(types, accountId, submission, { now: this.#deps.clock.now() });
     if (!made.ok) return made;
     const refusal = await admission.admit(accountId);
     if (refusal !== undefined) return refusal;

@@ -68,7 +68,7 @@ export const jobSchedules = ringback.table(
     timeoutMs: integer('timeout_ms'),
     retry: json().$type<Partial<RetryPolicy>>(),
     paused: boolean().notNull(),
-    /** Null while paused, and when the expression has no further time. */
+    /** Null while paused. Past while nobody can fire it. */
     nextFireAt: moment('next_fire_at'),
     /** When it last submitted a job, by the clock or by hand; as is the job. */
     lastFireAt: moment('last_fire_at'),

@@ -6,6 +6,7 @@ import { tellRuns } from '#store/tell-runs.ts';
 import { letFollow } from '../../../src/callbacks/advance.ts';
 import { useDatabase } from '../../support/database.ts';
 import { bodyOf, claimRun, finalEvent, insertJob, makeAccount, makeEndpoint, runEnd } from '../../support/fixtures.ts';
+import { REAL_CLOCK } from '../../support/workers.ts';
 
 const database = useDatabase();
 const JOBS = 30;
@@ -33,7 +34,7 @@ async function jobsWithProgress(): Promise<JobId[]> {
 }
 
 test('many who advance the same jobs at once leave none behind, and none waits for another for ever', async () => {
-  const deps = { db: database.db, announceDeliveries: () => undefined };
+  const deps = { db: database.db, clock: REAL_CLOCK, announceDeliveries: () => undefined };
   for (let round = 0; round < 3; round++) {
     const ids = await jobsWithProgress();
     const orders = [ids, ids.toReversed(), ids, ids.toReversed(), ids, ids.toReversed()];

@@ -38,6 +38,7 @@ async function loseLeases(schedule = [0, 100]): Promise<void> {
   const { log } = memoryLog();
   await rescueDeliveries({
     db: database.db,
+    lapsedBefore: REAL_CLOCK.now,
     log,
     schedule,
     announceDeliveries: () => undefined,

@@ -15,7 +15,7 @@ import {
 } from '../../support/fixtures.ts';
 import { errorsIn } from '../../support/log.ts';
 import { type ReceivedRequest, startReceiver } from '../../support/receiver.ts';
-import { ALLOW_NOTHING, startCourier } from '../../support/workers.ts';
+import { REAL_CLOCK, ALLOW_NOTHING, startCourier } from '../../support/workers.ts';
 
 const database = useDatabase();
 
@@ -91,7 +91,7 @@ describe('a delivery', () => {
 
   test('is signed with the old and the new secret while a rotation lasts', async () => {
     const { receiver, accountId, endpoint } = await deliveryToReceiver();
-    const secrets = new Secrets({ db: database.db, keys: SECRET_KEYS });
+    const secrets = new Secrets({ db: database.db, clock: REAL_CLOCK, keys: SECRET_KEYS });
     const rotated = accepted(await secrets.rotate(accountId, endpoint.id));
     startCourier(parts());
     const request = await receiver.next();

@@ -15,12 +15,13 @@ import {
   SECRET_KEYS,
   settlement,
 } from '../../support/fixtures.ts';
-import { ALLOW_LOOPBACK } from '../../support/workers.ts';
+import { REAL_CLOCK, ALLOW_LOOPBACK } from '../../support/workers.ts';
 
 const database = useDatabase();
 
 const registration = () =>
   new Registration({
+    clock: REAL_CLOCK,
     db: database.db,
     guard: createGuard({ policy: ALLOW_LOOPBACK }),
     keys: SECRET_KEYS,
@@ -28,7 +29,12 @@ const registration = () =>
     announceDeliveries: () => undefined,
   });
 const endpoints = () =>
-  new Endpoints({ db: database.db, announceDeliveries: () => undefined, eventsWritten: () => undefined });
+  new Endpoints({
+    db: database.db,
+    clock: REAL_CLOCK,
+    announceDeliveries: () => undefined,
+    eventsWritten: () => undefined,
+  });
 
 describe('registering an endpoint', () => {
   test.each([

@@ -11,7 +11,7 @@ import { accepted, insertJob, makeAccount, makeEndpoint } from '../../support/fi
 import { type Handler, jobType } from '../../support/job-life.ts';
 import { errorsIn } from '../../support/log.ts';
 import { type Answer, startReceiver } from '../../support/receiver.ts';
-import { advancing, makeTeller, startCourier, startRunner } from '../../support/workers.ts';
+import { REAL_CLOCK, advancing, makeTeller, startCourier, startRunner } from '../../support/workers.ts';
 
 const database = useDatabase();
 const parts = () => ({ database });
@@ -125,7 +125,7 @@ test('progress is sent again when that is asked for, whatever was told since', a
   await untilOver(job.id);
   const [row] = await database.sql<[{ id: DeliveryId }]>`
     SELECT id FROM ringback.deliveries WHERE job_id = ${job.id} AND event_type = 'job.progress'`;
-  const deps = { db: database.db, announceDeliveries: () => undefined };
+  const deps = { db: database.db, clock: REAL_CLOCK, announceDeliveries: () => undefined };
   const redelivery = new Redelivery({ ...deps, advanceJobs: advancing(database, deps) });
   accepted(await redelivery.redeliver(accountId, row.id, { retry: true, endpointId: undefined }));
   await receiver.waitFor(4);
@@ -169,7 +169,7 @@ test('what was held is recovered in the order of each job', async () => {
   for (const { id } of jobs) await untilOver(id);
   expect(receiver.requests).toEqual([]);
   const nothing = () => undefined;
-  const deps = { db: database.db, announceDeliveries: nothing, eventsWritten: nothing };
+  const deps = { db: database.db, clock: REAL_CLOCK, announceDeliveries: nothing, eventsWritten: nothing };
   const endpoints = new Endpoints(deps);
   accepted(await endpoints.enable(accountId, endpoint.id));
   const redelivery = new Redelivery({ ...deps, advanceJobs: advancing(database, deps) });
@@ -191,7 +191,7 @@ test('what is behind ends with its endpoint, on record', async () => {
   const job = await submit();
   await eventually(async () => expect(await statuses(job.id)).toHaveLength(2));
   const nothing = () => undefined;
-  const deps = { db: database.db, announceDeliveries: nothing, eventsWritten: nothing };
+  const deps = { db: database.db, clock: REAL_CLOCK, announceDeliveries: nothing, eventsWritten: nothing };
   const endpoints = new Endpoints(deps);
   accepted(await endpoints.remove(accountId, endpoint.id));
   // As when the attempt under way is over.

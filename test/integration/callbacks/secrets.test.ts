@@ -5,9 +5,10 @@ import { formatPublicKey, formatSigningSecret, newSigningSecret } from '#domain/
 import { mintOrImport, Secrets } from '../../../src/callbacks/secrets.ts';
 import { useDatabase } from '../../support/database.ts';
 import { accepted, makeAccount, makeEndpoint, SECRET_KEYS } from '../../support/fixtures.ts';
+import { REAL_CLOCK } from '../../support/workers.ts';
 
 const database = useDatabase();
-const secrets = () => new Secrets({ db: database.db, keys: SECRET_KEYS });
+const secrets = () => new Secrets({ db: database.db, clock: REAL_CLOCK, keys: SECRET_KEYS });
 const owner: SecretOwner = { accountId: newId('acc', 1), endpointId: newId('ep', 1) };
 const own = (scheme: 'v1' | 'v1a') => formatSigningSecret(newSigningSecret(scheme));
 

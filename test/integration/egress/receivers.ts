@@ -68,7 +68,12 @@ export function flood(socket: net.Socket, chunk: string): void {
 }
 
 export function makeSender(options: Partial<SenderOptions> = {}): Sender {
-  const sender = createSender({ policy: ALLOW_LOOPBACK, userAgent: 'Ringback/test', ...options });
+  const sender = createSender({
+    policy: ALLOW_LOOPBACK,
+    userAgent: 'Ringback/test',
+    now: () => new Date(),
+    ...options,
+  });
   onTestFinished(() => sender.close());
   return sender;
 }

@@ -13,6 +13,7 @@ import { openEventStream } from '../../support/event-source.ts';
 import { eventually } from '../../support/eventually.ts';
 import { claimRun, makeAccount } from '../../support/fixtures.ts';
 import { endQuietly, insertedJob, startInstance } from '../jobs/watch-instances.ts';
+import { REAL_CLOCK } from '../../support/workers.ts';
 
 const database = useDatabase();
 
@@ -28,7 +29,7 @@ async function serve({ heartbeatMs = 60_000 } = {}) {
     return next();
   });
   const events = new JobEvents({ db: instance.db, watch: instance.watch, onError, heartbeatMs });
-  const jobs = new JobQueries(instance.db, { after: () => 1 });
+  const jobs = new JobQueries({ db: instance.db, clock: REAL_CLOCK, polls: { after: () => 1 } });
   app.route('/', jobEventRoutes({ jobs, events, renderJob: jobRenderer('https://ringback.test') }));
   const server = await listen({ host: '127.0.0.1', port: 0 });
   server.serve(app.fetch);

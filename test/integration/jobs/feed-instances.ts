@@ -7,6 +7,7 @@ import { FeedWatch } from '../../../src/jobs/feed/feed-watch.ts';
 import type { TestDatabase } from '../../support/database.ts';
 import { accepted } from '../../support/fixtures.ts';
 import { counting } from './watch-instances.ts';
+import { REAL_CLOCK } from '../../support/workers.ts';
 
 /** Long enough to be no part of the test. */
 const NEVER_MS = 3_600_000;
@@ -37,7 +38,7 @@ export async function startFeedInstance(database: TestDatabase, options: FeedIns
     },
   };
   const watch = new FeedWatch({ db, changes: told, onError, checkEveryMs });
-  const feed = new EventFeed({ db, watch, onError, heartbeatMs });
+  const feed = new EventFeed({ db, clock: REAL_CLOCK, watch, onError, heartbeatMs });
   if (options.listens !== false) await changes.listen();
   onTestFinished(async () => {
     await Promise.all([watch.close(), changes.close()]);

@@ -114,7 +114,7 @@ describe('a key', () => {
     expect(second.id).not.toBe(first.id);
     expect(accepted(await submit({})), 'it is the second job’s by now').toEqual({ ...second, replayed: true });
     await expire();
-    expect(await deleteExpiredKeys(database.db, 100)).toBe(1);
+    expect(await deleteExpiredKeys(database.db, new Date(), 100)).toBe(1);
     expect(await count('idempotency_keys')).toBe(0);
     expect(accepted(await submit({ input: 'another' }))).toMatchObject({ replayed: false });
     expect(await count('jobs')).toBe(3);

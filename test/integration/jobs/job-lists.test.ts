@@ -9,6 +9,7 @@ import { JobLists, type JobListQuery } from '../../../src/jobs/read/job-lists.ts
 import { useDatabase } from '../../support/database.ts';
 import { accepted, claimRun, insertJob, makeAccount, newJob, runEnd } from '../../support/fixtures.ts';
 import { passHorizon } from '../../support/horizon.ts';
+import { REAL_CLOCK } from '../../support/workers.ts';
 
 const database = useDatabase();
 
@@ -26,7 +27,12 @@ const LOOK = 2000;
 type Asked = Partial<JobFilter> & Partial<Omit<JobListQuery, 'filter'>>;
 
 function ask(accountId: AccountId, { updatedAfter, cursor, limit = 50, ...filter }: Asked) {
-  return new JobLists(database.db).page(accountId, { filter: { ...ANY, ...filter }, updatedAfter, cursor, limit });
+  return new JobLists({ db: database.db, clock: REAL_CLOCK }).page(accountId, {
+    filter: { ...ANY, ...filter },
+    updatedAfter,
+    cursor,
+    limit,
+  });
 }
 
 /** Page by page to the end; answers the pages. */

@@ -7,14 +7,15 @@ import { eventually } from '../../support/eventually.ts';
 import { accepted, makeAccount } from '../../support/fixtures.ts';
 import { endOfJob, type Handler, jobType, readJob, type SubmittedJob, submitJob } from '../../support/job-life.ts';
 import { errorsIn } from '../../support/log.ts';
-import { startRunner } from '../../support/workers.ts';
+import { REAL_CLOCK, startRunner } from '../../support/workers.ts';
 
 const database = useDatabase();
 const run = (handler: Handler, more: Parameters<typeof jobType>[1] = {}) =>
   startRunner({ database }, [jobType(handler, more)]);
 
 const page = { after: 0, limit: 1000, level: 'debug' as const };
-const logs = () => new JobLogs(database.db, new JobQueries(database.db, { after: () => 1 }));
+const logs = () =>
+  new JobLogs(database.db, new JobQueries({ db: database.db, clock: REAL_CLOCK, polls: { after: () => 1 } }));
 const readAll = async ({ accountId, id }: SubmittedJob) => accepted(await logs().read(accountId, id, page));
 const messages = async (job: SubmittedJob) => (await readAll(job)).map(({ message }) => message);
 

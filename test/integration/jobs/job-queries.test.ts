@@ -5,10 +5,11 @@ import { endRuns } from '#store/end-runs.ts';
 import { JobQueries } from '../../../src/jobs/read/job-queries.ts';
 import { useDatabase } from '../../support/database.ts';
 import { accepted, claimRun, insertJob, makeAccount, runEnd } from '../../support/fixtures.ts';
+import { REAL_CLOCK } from '../../support/workers.ts';
 
 const database = useDatabase();
 
-const queries = () => new JobQueries(database.db, { after: () => 1 });
+const queries = () => new JobQueries({ db: database.db, clock: REAL_CLOCK, polls: { after: () => 1 } });
 
 describe('the result of a job', () => {
   test('is refused, with a time to ask again, while there is none yet', async () => {

@@ -8,10 +8,10 @@ import { endRuns } from '#store/end-runs.ts';
 import { CHUNK_BYTES } from '#store/result-chunks.ts';
 import { useDatabase } from '../../support/database.ts';
 import { claimRun, insertJob, makeAccount, runEnd } from '../../support/fixtures.ts';
-import { RESULT_LIMITS } from '../../support/workers.ts';
+import { REAL_CLOCK, RESULT_LIMITS } from '../../support/workers.ts';
 
 const database = useDatabase();
-const queries = () => new JobQueries(database.db, { after: () => 1 });
+const queries = () => new JobQueries({ db: database.db, clock: REAL_CLOCK, polls: { after: () => 1 } });
 
 async function startJob() {
   const { accountId } = await makeAccount(database.db);

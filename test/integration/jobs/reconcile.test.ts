@@ -9,6 +9,7 @@ import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
 import { accepted, claimRun, insertJob, makeAccount, newJob, runEnd } from '../../support/fixtures.ts';
 import { passHorizon } from '../../support/horizon.ts';
+import { REAL_CLOCK } from '../../support/workers.ts';
 
 /** The walk by `updated_after` while jobs change: it misses none, and meets each that is at rest once. */
 
@@ -56,7 +57,7 @@ class Walker {
 
   async step(db: Database): Promise<JobPage> {
     const query = { filter: this.#filter, updatedAfter: this.#start, cursor: this.#cursor, limit: this.#limit };
-    const page = accepted(await new JobLists(db).page(this.#accountId, query));
+    const page = accepted(await new JobLists({ db, clock: REAL_CLOCK }).page(this.#accountId, query));
     this.seen.push(...page.items);
     this.#start = undefined;
     this.#cursor = page.nextCursor!;

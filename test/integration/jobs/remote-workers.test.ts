@@ -10,7 +10,7 @@ import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
 import { accepted, insertJob, makeAccount } from '../../support/fixtures.ts';
 import { memoryLog } from '../../support/log.ts';
-import { makeEndings, makeTeller, PUBLIC_URL, RESULT_LIMITS } from '../../support/workers.ts';
+import { REAL_CLOCK, makeEndings, makeTeller, PUBLIC_URL, RESULT_LIMITS } from '../../support/workers.ts';
 
 const database = useDatabase();
 
@@ -49,6 +49,7 @@ function openRemoteWorkers(max = 5) {
   const signals = new Signals(database.db, database.listener(), 'test', () => undefined);
   const announce = (pool: string) => signals.announce(`pool:${pool}`);
   const workers = new RemoteWorkers({
+    clock: REAL_CLOCK,
     db,
     types: jobTypes,
     endings: makeEndings({ database }, { announceRuns: announce }),

@@ -36,7 +36,7 @@ describe('a run that is spoken for', () => {
   test('is left alone while its lease lasts, whoever holds it', async () => {
     for (const heldBy of ['runner', 'worker'] as const) await underWay({ heldBy, leaseMs: 15_000 });
     await pass(10);
-    expect(await findLapsedRuns(database.db, { limit: 10, cancelGraceMs: 1000 })).toEqual([]);
+    expect(await findLapsedRuns(database.db, { limit: 10, cancelGraceMs: 1000, before: new Date() })).toEqual([]);
     const { lines, ...rescue } = deps();
     await rescueRuns(rescue);
     expect(lines).toEqual([]);
@@ -90,7 +90,7 @@ describe('a run that nobody speaks for', () => {
     const { run } = await underWay({ leaseMs: 1000 });
     await deferRun(database.sql, refOf(run));
     await pass(59);
-    expect(await findLapsedRuns(database.db, { limit: 10, cancelGraceMs: 1000 })).toEqual([]);
+    expect(await findLapsedRuns(database.db, { limit: 10, cancelGraceMs: 1000, before: new Date() })).toEqual([]);
   });
 
   test.each([

@@ -23,6 +23,7 @@ import {
 import { insertDeliveries, madeDelivery } from '../../support/deliveries.ts';
 import { passHorizon } from '../../support/horizon.ts';
 import { memoryLog } from '../../support/log.ts';
+import { REAL_CLOCK } from '../../support/workers.ts';
 
 const database = useDatabase();
 
@@ -32,7 +33,14 @@ const ago = (days: number) => new Date(Date.now() - days * DAY);
 function makeRetention(changes: Partial<RetentionDeps> = {}) {
   const { log, lines } = memoryLog();
   return {
-    retention: new Retention({ db: database.db, log, retentionDays: 30, recordRetentionDays: 400, ...changes }),
+    retention: new Retention({
+      db: database.db,
+      clock: REAL_CLOCK,
+      log,
+      retentionDays: 30,
+      recordRetentionDays: 400,
+      ...changes,
+    }),
     lines,
   };
 }
@@ -112,7 +120,7 @@ describe('a job whose time is over', () => {
     const old = await oldJob(accountId, 31);
     await makeRetention().retention.run();
     const { accountId: other } = await makeAccount(database.db);
-    const queries = new JobQueries(database.db, { after: () => 1 });
+    const queries = new JobQueries({ db: database.db, clock: REAL_CLOCK, polls: { after: () => 1 } });
     const job = {
       id: old.id,
       type: 'test.old',
@@ -143,7 +151,7 @@ describe('a job whose time is over', () => {
       createdBefore: undefined,
     };
     for (const updatedAfter of [undefined, new Date(0)]) {
-      const page = await new JobLists(database.db).page(accountId, {
+      const page = await new JobLists({ db: database.db, clock: REAL_CLOCK }).page(accountId, {
         filter,
         updatedAfter,
         cursor: undefined,

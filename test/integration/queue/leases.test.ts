@@ -10,7 +10,7 @@ const database = useDatabase();
 
 beforeEach(async () => {
   await database.sql`DELETE FROM ringback.delivery_queue`;
-  // The clock and the interval only: connections keep their real timers.
+  // The interval, and what is handed in as the monotonic clock: connections keep their real timers.
   vi.useFakeTimers({ toFake: ['Date', 'setInterval', 'clearInterval'] });
 });
 afterEach(() => void vi.useRealTimers());
@@ -38,7 +38,11 @@ const renew = async (held: readonly AttemptRef[]) => {
 
 function startLeases() {
   const errors: unknown[] = [];
-  const leases = new Leases<AttemptRef>(renew, (error) => void errors.push(error));
+  const leases = new Leases<AttemptRef>(
+    renew,
+    (error) => void errors.push(error),
+    () => Date.now(),
+  );
   leases.start();
   return { leases, errors };
 }
@@ -126,6 +130,7 @@ describe('a lease', () => {
     const leases = new Leases<AttemptRef>(
       () => (asked.resolve(), reply.promise),
       () => expect.fail('no error'),
+      () => Date.now(),
     );
     leases.start();
     leases.hold(item!, () => expect.fail('it has ended'));

@@ -152,11 +152,11 @@ describe('a claim takes', () => {
     const runAt = new Date(Date.now() + 3_600_000);
     const { pool, jobs } = await fill(2, (n) => (n === 0 ? { runAt } : {}));
     expect(await claimed(pool)).toEqual([jobs[1]!.id]);
-    await promoteDue(database.db, 1000);
+    await promoteDue(database.db, new Date(), 1000);
     expect(await claimed(pool), 'not due').toEqual([]);
     await database.sql`UPDATE ringback.run_queue SET due_at = now() - interval '1 s' WHERE job_id = ${jobs[0]!.id}`;
     expect(await claimed(pool), 'due, and not promoted').toEqual([]);
-    expect((await promoteDue(database.db, 1000)).get(pool)).toBe(1);
+    expect((await promoteDue(database.db, new Date(), 1000)).get(pool)).toBe(1);
     expect(await claimed(pool)).toEqual([jobs[0]!.id]);
   });
 

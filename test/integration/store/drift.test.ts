@@ -9,6 +9,7 @@ import {
   endpoints,
   endpointSecrets,
 } from '#store/schema/callbacks.ts';
+import { databaseClock } from '#store/schema/database-clock.ts';
 import { events, jobRuns, jobs } from '#store/schema/jobs.ts';
 import { jobLogs, jobTombstones, resultChunks } from '#store/schema/results.ts';
 import { deliveryQueue } from '#store/schema/delivery-queue.ts';
@@ -22,6 +23,7 @@ const database = useDatabase();
 const TABLES: readonly PgTable[] = [
   accounts,
   apiKeys,
+  databaseClock,
   deliveries,
   deliveryAttempts,
   endpoints,
@@ -86,7 +88,7 @@ test('there are no other tables', async () => {
 });
 
 /** Of nobody: a small table that every node can have. */
-const SHARED = ['job_type_stats', 'migrations', 'processes'];
+const SHARED = ['database_clock', 'job_type_stats', 'migrations', 'processes'];
 
 test('a primary key starts with the account, so that a table can be distributed by it', async () => {
   const rows = await database.sql<{ table: string; first: string }[]>`

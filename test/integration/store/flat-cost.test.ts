@@ -117,11 +117,11 @@ async function wholeLife(db: Database, count: number): Promise<Cost> {
   } as const;
   expect(await measure('insertLogLines', () => insertLogLines(db.sql, run!, [line]))).toBe(true);
   expect((await measure('requeueRuns', () => endRuns(db.sql, first.map(againOf)))).size).toBe(count);
-  expect((await measure('promoteDue', () => promoteDue(db, count))).get(POOL)).toBe(count);
+  expect((await measure('promoteDue', () => promoteDue(db, new Date(), count))).get(POOL)).toBe(count);
   const claimed = await measure('claimRuns', () => claim(db, count));
-  const grace = { limit: 500, cancelGraceMs: 60_000 };
+  const grace = { limit: 500, cancelGraceMs: 60_000, before: new Date() };
   expect(await measure('findLapsedRuns', () => findLapsedRuns(db, grace))).toEqual([]);
-  expect(await measure('findExpiredJobs', () => findExpiredJobs(db, 500))).toEqual([]);
+  expect(await measure('findExpiredJobs', () => findExpiredJobs(db, new Date(), 500))).toEqual([]);
   expect(await measure('requestCancel', () => requestCancel(db, refOf(claimed[0]!), new Date()))).toBe(
     claimed[0]!.runId,
   );
@@ -145,9 +145,13 @@ async function deliver(
   const failed = first.map((delivery) => settlement(delivery, { verdict: later }));
   expect((await measure('requeueDeliveries', () => settleDeliveries(db.sql, failed))).size).toBe(ends.length);
   await db.sql`UPDATE ringback.delivery_queue SET due_at = now() WHERE delivery_id = ANY (${first.map(({ id }) => id)})`;
-  expect(await measure('promoteDueDeliveries', () => promoteDueDeliveries(db, ends.length))).toBe(ends.length);
+  expect(await measure('promoteDueDeliveries', () => promoteDueDeliveries(db, new Date(), ends.length))).toBe(
+    ends.length,
+  );
   const again = await measure('claimDeliveries', () => claimDue(db, ends.length));
-  expect(await measure('findLapsedAttempts', () => findLapsedAttempts(db, 500))).toEqual([]);
+  expect(await measure('findLapsedAttempts', () => findLapsedAttempts(db, { limit: 500, before: new Date() }))).toEqual(
+    [],
+  );
   const settlements = again.map((delivery) => settlement(delivery));
   expect((await measure('settleDeliveries', () => settleDeliveries(db.sql, settlements))).size).toBe(ends.length);
 }

@@ -18,7 +18,7 @@ beforeEach(async () => {
 /** Seconds from now; negative ones are over. */
 const at = (seconds: number) => new Date(Date.now() + seconds * 1000);
 const insert = (changes: Partial<StorableJob> = {}) => insertJob(database.db, accountId, changes);
-const promote = async (limit = 1000) => Object.fromEntries(await promoteDue(database.db, limit));
+const promote = async (limit = 1000) => Object.fromEntries(await promoteDue(database.db, new Date(), limit));
 const row = ({ id: jobId }: StorableJob) => rowOf(database, { jobId });
 const states = async () => {
   const rows = await database.sql<{ pool: string; state: string }[]>`
@@ -71,7 +71,8 @@ describe('what is due', () => {
 });
 
 describe('a job that was not started in time', () => {
-  const expired = async (limit = 100) => (await findExpiredJobs(database.db, limit)).map(({ jobId }) => jobId);
+  const expired = async (limit = 100) =>
+    (await findExpiredJobs(database.db, new Date(), limit)).map(({ jobId }) => jobId);
 
   test('is found, whether it was ready or not due yet, the earliest first', async () => {
     const ready = await insert({ expiresAt: at(-1) });
@@ -79,7 +80,7 @@ describe('a job that was not started in time', () => {
     const early = await insert({ expiresAt: at(-3) });
     await insert({ expiresAt: at(60) });
     await insert();
-    expect(await findExpiredJobs(database.db, 100)).toEqual(
+    expect(await findExpiredJobs(database.db, new Date(), 100)).toEqual(
       [early, delayed, ready].map(({ id: jobId }) => ({ accountId, jobId })),
     );
     expect(await expired(2)).toEqual([early.id, delayed.id]);

@@ -12,7 +12,7 @@ beforeEach(async () => {
 });
 
 const GRACE_MS = 10_000;
-const lapsed = (limit = 100) => findLapsedRuns(database.db, { limit, cancelGraceMs: GRACE_MS });
+const lapsed = (limit = 100) => findLapsedRuns(database.db, { limit, cancelGraceMs: GRACE_MS, before: new Date() });
 const row = (run: RunRef) => rowOf(database, run);
 const jobOf = ({ accountId, jobId }: RunRef) => findJob(database.db, accountId, jobId);
 

@@ -9,7 +9,7 @@ function makeLog(write: (lines: readonly LogLine[]) => Promise<unknown> = async 
   const batches: Array<readonly LogLine[]> = [];
   const errors: unknown[] = [];
   const log = new RunLog(
-    2,
+    { runNumber: 2, clock: { now: () => new Date(), random: () => 0 } },
     (lines) => {
       batches.push(lines);
       return write(lines);
