@@ -46,10 +46,11 @@ function list<T>(parse: (item: string) => T | undefined, should: string) {
 }
 
 const flag = z.enum(['0', '1'], 'should be 0 or 1').transform((value) => value === '1');
-const postgresUrl = z.url({
-  protocol: /^postgres(?:ql)?$/,
-  error: 'should be postgres://user:password@host:port/database',
-});
+/** Several hosts, of which the primary is taken, are no URL by the letter. */
+const postgresUrl = z.string().refine((text) => {
+  const url = URL.parse(text.replace(/^([^/]*\/\/[^/?,]*)(?:,[^/?,]+)+/, '$1'));
+  return url !== null && /^postgres(?:ql)?:$/.test(url.protocol);
+}, 'should be postgres://user:password@host:port/database');
 
 function parseDuration(text: string): number | undefined {
   const match = /^(\d{1,9})(ms|s|m|h|d)$/.exec(text);

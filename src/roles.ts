@@ -27,6 +27,8 @@ export interface Role {
 }
 
 const POLL_MS = 1000;
+/** For a statement of retention, partitions or vacuum. */
+const UPKEEP_TIMEOUT_MS = 600_000;
 
 /** The roles of this process but `api`. */
 export function createRoles(deps: ServiceDeps, parts: Parts, shared: Shared): Role[] {
@@ -105,14 +107,16 @@ function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared
   const obstacles = new Obstacles(shared.types, log);
   const { cancelGraceMs } = config;
   const rescue = { ...parts, ...shared, log, obstacles, cancelGraceMs, lapsedBefore: rescueBefore };
-  const upkeep = { ...parts, log };
+  // No request waits for these, and they may go through a lot.
+  const db = parts.db.within(UPKEEP_TIMEOUT_MS);
+  const upkeep = { ...parts, db, log };
   const rescueCallbacks = { ...parts, log, schedule: config.callbackSchedule, lapsedBefore: rescueBefore };
   const correction = new ScheduleCorrection({ ...parts, log });
   const guard = new ClockGuard({ ...parts, log });
   const byTheClock = (act: () => Promise<void>) => async () => void (parts.clock.isStrange || (await act()));
   const guarded = (destroy: () => Promise<void>) => async () => void ((await guard.mayDestroy()) && (await destroy()));
   const { retentionDays, recordRetentionDays } = config;
-  const retention = new Retention({ ...parts, log, retentionDays, recordRetentionDays });
+  const retention = new Retention({ ...parts, db, log, retentionDays, recordRetentionDays });
   // No rescue soon after a failed one: whoever was cut off together with us must have had the time to renew its leases.
   const patient = { everyMs: 5000, pauseAfterFailureMs: LEASE_MS };
   const dead = new DeadProcesses({

@@ -42,11 +42,11 @@ function renderItem(item: FollowedItem, renderJob: RenderJob): string {
     case 'event': {
       const { id, type, sequence, createdAt: timestamp } = item.event;
       const head = JSON.stringify({ id, type, sequence, timestamp });
-      return `id: ${sequence}\nevent: ${type}\n${dataLines(withJob(head, renderJob(item.job).body))}\n`;
+      return `id: ${sequence}\nevent: ${type}\n${dataLine(withJob(head, renderJob(item.job).body))}\n`;
     }
     case 'progress': {
       const head = JSON.stringify({ type: 'job.progress', timestamp: item.job.updatedAt });
-      return `event: job.progress\n${dataLines(withJob(head, renderJob(item.job).body))}\n`;
+      return `event: job.progress\n${dataLine(withJob(head, renderJob(item.job).body))}\n`;
     }
     case 'heartbeat':
       return ': still here\n\n';
@@ -58,7 +58,7 @@ function renderItem(item: FollowedItem, renderJob: RenderJob): string {
 function renderFeedItem(item: FeedItem): string {
   switch (item.kind) {
     case 'event':
-      return `id: ${item.cursor}\nevent: ${item.event.type}\n${dataLines(renderFeedEvent(item.event))}\n`;
+      return `id: ${item.cursor}\nevent: ${item.event.type}\n${dataLine(renderFeedEvent(item.event))}\n`;
     case 'place':
       return `: still here\nid: ${item.cursor}\n\n`;
     default:
@@ -66,9 +66,9 @@ function renderFeedItem(item: FeedItem): string {
   }
 }
 
-/** An output may have line breaks between its tokens; a line each, which who reads them joins again. */
-function dataLines(json: string): string {
-  return `data: ${json.replaceAll(/\r\n|\r|\n/g, '\ndata: ')}\n`;
+/** One line, which is all that many clients read, though an output may have line breaks between its tokens. */
+function dataLine(json: string): string {
+  return `data: ${json.replaceAll(/[\r\n]/g, ' ')}\n`;
 }
 
 /** Spliced: the job is rendered already, once for everybody who follows it. */

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import type { AttemptRecord, DeliveryRecord } from '#callbacks/delivery-queries.ts';
 import type { EndpointRecord } from '#callbacks/endpoints.ts';
 import type { SavedEndpoint } from '#callbacks/registration.ts';
@@ -115,10 +116,12 @@ function viewResponse({
   responseTruncated,
 }: AttemptRecord) {
   if (responseStatus === null) return null;
+  const body = Buffer.from(responseBody ?? []);
   return {
     status: responseStatus,
     headers: (responseHeaders ?? []).map(([name, value]) => [name, value]),
-    body: Buffer.from(responseBody ?? []).toString('utf8'),
+    body: body.toString(),
+    ...(!isUtf8(body) && { body_base64: body.toString('base64') }),
     body_bytes: responseBytes ?? 0,
     truncated: responseTruncated ?? false,
   };

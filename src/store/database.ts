@@ -1,5 +1,5 @@
 import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js';
-import type { Sql as Client } from 'postgres';
+import { clientFor } from './drizzle-client.ts';
 import { Pool } from './pool.ts';
 import { createSql, type Sql } from './statement.ts';
 
@@ -43,16 +43,11 @@ function viewOf(pool: Pool, timeoutMs: number): Database {
   const sql = createSql((statement) => pool.send(statement, timeoutMs));
   return {
     sql,
-    orm: drizzle(asClient(sql)),
+    orm: drizzle(clientFor(sql)),
     transaction: (work) => pool.transaction(work, timeoutMs),
     within: (ms) => viewOf(pool, ms),
     close: () => pool.close(DRAIN_MS),
   };
-}
-
-/** What drizzle uses of a client. It takes the codecs of dates and JSON out of the one it wraps; ours keep them, and it copes. */
-function asClient({ unsafe }: Sql): Client {
-  return { unsafe, options: { parsers: {}, serializers: {} } } as unknown as Client;
 }
 
 /** Runs `work` in a transaction of `db`. */

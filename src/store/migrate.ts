@@ -1,9 +1,11 @@
 import { drizzle } from 'drizzle-orm/postgres-js';
 import { migrate as runMigrations } from 'drizzle-orm/postgres-js/migrator';
 import { fileURLToPath } from 'node:url';
-import postgres from 'postgres';
-import { ARRAY_TYPES } from './session.ts';
-import { sessionSettings } from './session-settings.ts';
+import { clientFor } from './drizzle-client.ts';
+import { Patience } from './patience.ts';
+import { Session } from './session.ts';
+import { createSql, type Sql } from './statement.ts';
+import { Transaction } from './transaction.ts';
 
 const FOLDER = fileURLToPath(new URL('../../migrations', import.meta.url));
 
@@ -16,23 +18,24 @@ const LOCK = '8243122698044695403';
  * @param url a direct connection: the lock belongs to a session
  */
 export async function migrate(url: string): Promise<void> {
-  const sql = postgres(url, {
-    ...ARRAY_TYPES,
-    max: 1,
-    connect_timeout: 5,
-    max_lifetime: null,
-    onnotice: () => undefined,
+  const session = await Session.open({
+    url,
+    applicationName: 'ringback-migrate',
+    pooled: false,
+    pinPlans: false,
     // An index of a large table takes its time.
-    connection: { application_name: 'ringback-migrate', ...sessionSettings(0, false) },
+    statementTimeoutMs: 0,
   });
+  const sql = createSql((statement) => session.send((client) => statement.on(client)));
+  const begin = <R>(work: (tx: Sql) => Promise<R>) => new Transaction(session, new Patience(), 0).run(work);
   try {
     await sql`SELECT pg_advisory_lock(${LOCK}::bigint)`;
-    await runMigrations(drizzle(sql), {
+    await runMigrations(drizzle(clientFor(sql, begin)), {
       migrationsFolder: FOLDER,
       migrationsSchema: 'ringback',
       migrationsTable: 'migrations',
     });
   } finally {
-    await sql.end({ timeout: 5 });
+    await session.end();
   }
 }

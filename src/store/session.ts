@@ -30,7 +30,7 @@ function serializeArray(values: readonly string[]): string {
  * Left to itself, postgres.js asks each new connection for the array types; a connection that breaks meanwhile ends the process
  * with an unhandled rejection. So it is given the one that we use.
  */
-export const ARRAY_TYPES = {
+const ARRAY_TYPES = {
   fetch_types: false,
   types: { textArray: { to: 1009, from: [1009], serialize: serializeArray, parse: parseArray } },
 };
@@ -42,6 +42,8 @@ const CONNECT_TIMEOUT_MS = 4000;
 /** How much later than the server, which ends a statement with an error, we take a silent connection for lost. */
 const SILENCE_MS = 750;
 const FAREWELL_S = 1;
+/** The driver gives up a connection to a server that is not what was asked for. */
+const STANDBY = 'the server is a standby, which takes no writes';
 
 /** An open transaction began before the statement that asks; a failed one refuses to answer. */
 const INSPECTION = 'SELECT now() = statement_timestamp() AS "isClean"';
@@ -90,6 +92,8 @@ export class Session {
       max_lifetime: null,
       idle_timeout: 0,
       keep_alive: KEEP_ALIVE_S,
+      // Of several hosts the one that takes writes; of one, none when it does not.
+      target_session_attrs: 'primary',
       prepare: !options.pooled,
       connection: {
         application_name: options.applicationName,
@@ -104,7 +108,7 @@ export class Session {
   }
 
   /** @throws what the server refused the session with, or a `ConnectionLostError` */
-  static async open(options: SessionOptions, onLost: (session: Session) => void): Promise<Session> {
+  static async open(options: SessionOptions, onLost: (session: Session) => void = () => undefined): Promise<Session> {
     const session = new Session(options, onLost);
     const timer = setTimeout(
       () => session.#lose(new ConnectionLostError(`no connection within ${CONNECT_TIMEOUT_MS} ms`, 'none')),
@@ -115,7 +119,9 @@ export class Session {
     } catch (error) {
       session.destroy();
       // Nothing of anybody's has been sent on it.
-      throw error instanceof ConnectionLostError ? new ConnectionLostError(error.message, 'none', error.cause) : error;
+      if (!(error instanceof ConnectionLostError)) throw error;
+      const isStandby = codeOf(error.cause) === 'CONNECTION_DESTROYED';
+      throw new ConnectionLostError(isStandby ? STANDBY : error.message, 'none', error.cause);
     } finally {
       clearTimeout(timer);
     }

@@ -202,7 +202,7 @@ describe('an output', () => {
     expect(json.callback.signing_secret).toMatch(/^whsec_/);
   });
 
-  it('keeps its line breaks inside one event of a stream', async () => {
+  it('is one line in a stream, whatever line breaks it has', async () => {
     const id = await submit('test.backend', '1');
     await untilDone(ask, id);
     const read = async (path: string) => {
@@ -213,11 +213,9 @@ describe('an output', () => {
         received += piece;
         if (/event: job\.succeeded\n[^]*?\n\n/.test(received)) break;
       }
-      const [, data = ''] = /event: job\.succeeded\n([^]*?)\n\n/.exec(received) ?? [];
-      const lines = data.split('\n').map((line) => /^data: (.*)$/.exec(line)?.[1]);
-      return lines.join('\n');
+      return /event: job\.succeeded\ndata: (.*)\n\n/.exec(received)?.[1];
     };
-    const wanted = `"output":${ANSWER.replace('\r\n', '\n')}`;
+    const wanted = `"output":${ANSWER.replace('\r\n', '  ')}`;
     expect(await read(`/v1/jobs/${id}/events`)).toContain(wanted);
     expect(await read(`/v1/events?job_id=${id}`)).toContain(wanted);
   });

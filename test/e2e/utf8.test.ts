@@ -1,6 +1,8 @@
 import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { useDatabase } from '../support/database.ts';
+import { eventually } from '../support/eventually.ts';
+import { startReceiver } from '../support/receiver.ts';
 import { client, submit, untilDone } from './support/api.ts';
 import { serviceEnv, useService } from './support/main-process.ts';
 import { expectProblem } from './support/problem.ts';
@@ -183,6 +185,23 @@ describe('a query that is not UTF-8', () => {
       const answer = await sendRaw(service.url, Buffer.from(request, name === 'José' ? 'utf8' : 'latin1'));
       expectProblem(answer, 'malformed_request');
     }
+  });
+});
+
+describe('what a receiver answers with that is not UTF-8', () => {
+  it('is shown byte for byte beside the text that is made of it', async () => {
+    const receiver = await startReceiver();
+    const answer = Buffer.from([0x4a, 0x6f, 0x73, 0xe9]);
+    receiver.script({ status: 200, body: answer });
+    const { id } = await submit(ask, { type: 'ringback.echo', input: 1, callback: { url: receiver.url } });
+    const attempted = await eventually(async () => {
+      const { json: deliveries } = await ask('GET', `/v1/jobs/${id}/deliveries`);
+      const { json: attempts } = await ask('GET', `/v1/deliveries/${deliveries.items[0].id}/attempts`);
+      expect(attempts.items).toHaveLength(1);
+      return attempts.items[0];
+    });
+    const { body, body_base64: bytes } = attempted.response;
+    expect([body, bytes]).toEqual(['Jos\ufffd', answer.toString('base64')]);
   });
 });
 

@@ -47,6 +47,10 @@ export const attemptSchema = z
         status: z.int(),
         headers: z.array(z.array(z.string())),
         body: z.string().openapi({ description: 'The first bytes, read as UTF-8.' }),
+        body_base64: z
+          .string()
+          .optional()
+          .openapi({ description: 'The same, where they are not UTF-8 or end within a character.' }),
         body_bytes: z.int(),
         truncated: z.boolean(),
       })

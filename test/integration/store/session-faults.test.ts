@@ -134,13 +134,17 @@ describe('a connection that falls silent', () => {
 describe('a session whose server is no longer the primary', () => {
   test.each(['25006', '57P01', '57P03', '08006'])('is not used again after %s, nor are the others', async (code) => {
     const pool = database.open({ max: 3 });
-    const before = new Set(
-      await Promise.all(
-        [1, 2, 3].map(
-          async () => (await pool.sql`SELECT pg_backend_pid() AS pid, pg_sleep(0.05)`)[0]!['pid'] as number,
-        ),
+    const arrived = [1, 2, 3].map(() => Promise.withResolvers<void>());
+    const pids = await Promise.all(
+      arrived.map(({ resolve }) =>
+        pool.transaction(async (sql) => {
+          resolve();
+          await Promise.all(arrived.map(({ promise }) => promise));
+          return pidOf({ sql });
+        }),
       ),
     );
+    const before = new Set(pids);
     expect(before.size).toBe(3);
     const error = await errorOf(
       pool.sql.unsafe(`DO $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '${code}'; END $$`),
