@@ -21,10 +21,12 @@ import type { Logger } from './log.ts';
 import { EventChanges } from '#queue/event-changes.ts';
 import { JobChanges } from '#queue/job-changes.ts';
 import { DueWork } from '#queue/due-work.ts';
+import { Presence } from '#queue/presence.ts';
 import { Signals } from '#queue/signals.ts';
 import { openDatabase } from '#store/database.ts';
 import { DatabaseClock } from '#store/database-clock.ts';
 import { Listener } from '#store/listener.ts';
+import { lockPresence, recordDeparture, recordPresence } from '#store/processes.ts';
 import type { JobRef } from '#store/run-queue.ts';
 import { VERSION } from './version.ts';
 
@@ -71,6 +73,12 @@ export async function openParts({ config, log, database }: ServiceDeps) {
   const workerId = newId('wrk', clock.now().getTime());
   const listener = new Listener({ url: direct, applicationName: 'ringback-listen', onError });
   const signals = new Signals(db, listener, workerId, onError);
+  const presence = new Presence({
+    lock: () => listener.prepare((sql) => lockPresence(sql, workerId)),
+    beat: () => recordPresence(db, workerId),
+    depart: () => recordDeparture(db, workerId),
+    onError,
+  });
   const announceRuns = (pool: string) => signals.announce(`pool:${pool}`);
   const announceDeliveries = () => signals.announce(DELIVERIES);
   const advanceJobs = (jobIds: readonly JobId[]) => {
@@ -103,6 +111,7 @@ export async function openParts({ config, log, database }: ServiceDeps) {
     workerId,
     clock,
     db,
+    presence,
     signals,
     changes,
     eventChanges,
@@ -129,7 +138,7 @@ export async function openParts({ config, log, database }: ServiceDeps) {
       userAgent: `Ringback/${VERSION}`,
     }),
     close: async () => {
-      await Promise.all([changes.close(), eventChanges.close(), stats.close(), clock.close()]);
+      await Promise.all([changes.close(), eventChanges.close(), stats.close(), presence.stop(), clock.close()]);
       await Promise.all([listener.close(), db.close()]);
     },
   };

@@ -13,6 +13,7 @@ import { Runner } from '#jobs/run/runner.ts';
 import { ThreadPool } from '#jobs/thread/thread-pool.ts';
 import { dispatchWork, type HandlerWork } from '#jobs/run/work.ts';
 import { ClockGuard } from '#keeper/clock-guard.ts';
+import { DeadProcesses } from '#keeper/dead-processes.ts';
 import { Keeper, type Task } from '#keeper/keeper.ts';
 import { endPartitions, forgetKeys, makePartitions, vacuumQueues } from '#keeper/upkeep.ts';
 import { lapsedBefore, LEASE_MS } from '#queue/leases.ts';
@@ -118,7 +119,16 @@ function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared
   const retention = new Retention({ ...parts, db, log, retentionDays, recordRetentionDays });
   // No rescue soon after a failed one: whoever was cut off together with us must have had the time to renew its leases.
   const patient = { everyMs: 5000, pauseAfterFailureMs: LEASE_MS };
+  const dead = new DeadProcesses({
+    ...parts,
+    log,
+    rescue: async (workerIds) => {
+      await rescueDeliveries(rescueCallbacks, workerIds);
+      await rescueRuns(rescue, workerIds);
+    },
+  });
   const tasks: readonly Task[] = [
+    { name: 'rescue from dead processes', everyMs: 500, run: () => dead.look() },
     { name: 'rescue runs', ...patient, run: () => rescueRuns(rescue) },
     { name: 'rescue deliveries', ...patient, run: () => rescueDeliveries(rescueCallbacks) },
     { name: 'release stranded deliveries', everyMs: 30_000, run: () => releaseStranded(rescueCallbacks) },

@@ -59,6 +59,7 @@ async function startRoles(deps: ServiceDeps, server: HttpServer | undefined): Pr
   const shared = { types, publicUrl, teller };
   const roles = createRoles(deps, parts, shared);
   const remoteWorkers = createRemoteWorkers(deps, parts, shared);
+  await parts.presence.start();
   await Promise.all([parts.signals.listen(), parts.changes.listen(), parts.eventChanges.listen()]);
   for (const role of roles) role.start();
   server?.serve(createApi(deps, parts, { ...shared, remoteWorkers }).fetch);

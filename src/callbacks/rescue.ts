@@ -1,11 +1,13 @@
 import { HEALTHY } from '#domain/circuit.ts';
 import { judgeInterrupted } from '#domain/delivery.ts';
 import type { DeliveryId } from '#domain/ids.ts';
+import { nextAttemptAt } from '#domain/retry.ts';
 import type { Logger } from '#log.ts';
 import { isUnavailable } from '#store/database.ts';
 import type { Settlement } from '#store/deliveries.ts';
 import {
   advanceStranded,
+  type DeadWorkers,
   findLapsedAttempts,
   type LapsedAttempt,
   promoteDueDeliveries,
@@ -22,18 +24,24 @@ export interface RescueDeps extends SettleDeps {
 
 const BATCH = 500;
 
-/** Records the attempts of couriers that died as interrupted, and makes their deliveries due again. */
-export async function rescueDeliveries(deps: RescueDeps): Promise<void> {
-  while ((await rescueSome(deps)) === BATCH);
+/**
+ * Records the attempts of couriers that died as interrupted, and makes their deliveries due again.
+ * @param deadWorkers those of these; otherwise those whose leases have run out
+ */
+export async function rescueDeliveries(deps: RescueDeps, deadWorkers: DeadWorkers = null): Promise<void> {
+  while ((await rescueSome(deps, deadWorkers)) === BATCH);
 }
 
 /** Answers how many it settled. */
-async function rescueSome(deps: RescueDeps): Promise<number> {
+async function rescueSome(deps: RescueDeps, deadWorkers: DeadWorkers): Promise<number> {
   const { db, log, schedule, announceDeliveries } = deps;
-  const lapsed = await findLapsedAttempts(db, { limit: BATCH, before: deps.lapsedBefore() });
+  const lapsed = await findLapsedAttempts(db, { limit: BATCH, before: deps.lapsedBefore(), deadWorkers });
   if (lapsed.length === 0) return 0;
   const now = deps.clock.now();
-  const made = lapsed.map((attempt) => ({ settlement: interrupted(attempt, schedule, now), health: HEALTHY }));
+  const made = lapsed.map((attempt) => ({
+    settlement: interrupted(attempt, { schedule, now, random: deps.clock.random() }),
+    health: HEALTHY,
+  }));
   const settled = await settleEach(made, deps);
   for (const { accountId, deliveryId, attemptId, workerId } of lapsed) {
     if (!settled.has(deliveryId)) continue;
@@ -62,15 +70,24 @@ async function settleEach(made: readonly Made[], deps: RescueDeps): Promise<Read
   }
 }
 
+/** Whoever asked for a probe has gone with its process, and its body may be stored nowhere. */
+const UNREPEATED = { verdict: { status: 'exhausted', nextAttemptAt: null }, keepsStep: false } as const;
+
 /** Whatever was sent, nobody knows: neither what it was nor how it was answered. */
-function interrupted(lapsed: LapsedAttempt, schedule: readonly number[], now: Date): Settlement {
+function interrupted(
+  lapsed: LapsedAttempt,
+  { schedule, now, random }: { schedule: readonly number[]; now: Date; random: number },
+): Settlement {
   const number = lapsed.attemptCount + 1;
-  const { scheduleFrom, retrySchedule } = lapsed;
-  const hasAttemptsLeft = scheduleFrom !== null && number - scheduleFrom < (retrySchedule ?? schedule).length;
+  const { scheduleFrom, retrySchedule, trigger } = lapsed;
+  const next = { schedule: retrySchedule ?? schedule, now, random, retryAfterMs: null };
+  const nextDue = scheduleFrom === null ? null : nextAttemptAt({ ...next, attemptsMade: number - scheduleFrom });
+  const { verdict, keepsStep } =
+    trigger === 'probe' ? UNREPEATED : judgeInterrupted(lapsed.interruptions, { now, nextAttemptAt: nextDue });
   return {
     delivery: { ...lapsed, id: lapsed.deliveryId },
     number,
-    trigger: lapsed.trigger,
+    trigger,
     url: lapsed.url,
     requestHeaders: null,
     bodySha256: null,
@@ -82,8 +99,9 @@ function interrupted(lapsed: LapsedAttempt, schedule: readonly number[], now: Da
       errorDetail: 'The courier stopped before it recorded an answer; the receiver may have seen this request.',
       startedAt: lapsed.startedAt,
     },
-    verdict: judgeInterrupted(hasAttemptsLeft, now),
-    keepsPlace: false,
+    verdict,
+    keepsStep,
+    keepsPlace: !keepsStep && lapsed.ordering === 'endpoint',
     settledAt: now,
     workerId: lapsed.workerId,
   };

@@ -28,7 +28,19 @@ export function judgeDelivery(outcome: AttemptOutcome, nextAttemptAt: Date | nul
   return { status: 'pending', nextAttemptAt };
 }
 
-/** Decides after an attempt that nobody saw end: due at once, for the receiver has not failed; but not without end. */
-export function judgeInterrupted(hasAttemptsLeft: boolean, now: Date): DeliveryVerdict {
-  return hasAttemptsLeft ? { status: 'pending', nextAttemptAt: now } : { status: 'exhausted', nextAttemptAt: null };
+/** Interruptions in a row that cost the receiver nothing. One more may well be the delivery's own doing. */
+const FREE_INTERRUPTIONS = 2;
+
+/**
+ * Decides after an attempt that nobody saw end: due at once, and without a step of the schedule, for the receiver has not failed. After
+ * `FREE_INTERRUPTIONS` in a row it counts as a failure, so that a delivery that kills its couriers is not sent again for ever.
+ * @param interruptions in a row before this one
+ */
+export function judgeInterrupted(
+  interruptions: number,
+  { now, nextAttemptAt }: { now: Date; nextAttemptAt: Date | null },
+): { readonly verdict: DeliveryVerdict; readonly keepsStep: boolean } {
+  if (interruptions < FREE_INTERRUPTIONS)
+    return { verdict: { status: 'pending', nextAttemptAt: now }, keepsStep: true };
+  return { verdict: judgeDelivery('interrupted', nextAttemptAt), keepsStep: false };
 }

@@ -30,6 +30,8 @@ export interface Settlement {
   readonly verdict: DeliveryVerdict;
   /** Due again later, it stays first in its lane: of an endpoint that keeps its order. */
   readonly keepsPlace: boolean;
+  /** It is made again as if it had not been: no step of the schedule is used up, and the trigger stays. */
+  readonly keepsStep?: boolean;
   readonly settledAt: Date;
   readonly workerId: WorkerId;
 }
@@ -78,7 +80,7 @@ export async function settleDeliveries(
         "bodyBytes" int, "signedBy" text[], outcome text, "errorCode" text, "errorDetail" text, "responseStatus" int,
         "responseHeaders" json, "responseBody" text, "responseBytes" int, "responseTruncated" boolean,
         "dnsMs" float8, "connectMs" float8, "tlsMs" float8, "firstByteMs" float8, "totalMs" float8,
-        "startedAt" timestamptz, "finishedAt" timestamptz, "nextAttemptAt" timestamptz, "keepsPlace" boolean, status text,
+        "startedAt" timestamptz, "finishedAt" timestamptz, "nextAttemptAt" timestamptz, "keepsPlace" boolean, "keepsStep" boolean, status text,
         "settledAt" timestamptz, "workerId" text)
       WHERE "deliveryId" LIKE 'dlv\\_%' -- FEW_ROWS
     ), removed AS (
@@ -90,7 +92,7 @@ export async function settleDeliveries(
     ), requeued AS (
       UPDATE ringback.delivery_queue AS item SET
         state = CASE WHEN r."nextAttemptAt" <= r."settledAt" OR r."keepsPlace" THEN 'ready' ELSE 'delayed' END,
-        trigger = 'scheduled',
+        trigger = CASE WHEN r."keepsStep" THEN item.trigger ELSE 'scheduled' END,
         due_at = r."nextAttemptAt",
         attempt_id = NULL, worker_id = NULL, leased_at = NULL, lease_expires_at = NULL
       FROM r
@@ -101,6 +103,7 @@ export async function settleDeliveries(
       UPDATE ringback.deliveries AS delivery SET
         status = r.status,
         attempt_count = r.number,
+        schedule_from = delivery.schedule_from + coalesce(r."keepsStep", false)::int,
         next_attempt_at = r."nextAttemptAt",
         updated_at = r."settledAt",
         finished_at = CASE WHEN r.status <> 'pending' THEN r."settledAt" END

@@ -1,4 +1,5 @@
 import type { ATTEMPT_TRIGGERS } from '#domain/attempt.ts';
+import type { DeliveryOrder } from '#domain/endpoint-policy.ts';
 import type { AccountId, AttemptId, DeliveryId, EndpointId, EventId, JobId, WorkerId } from '#domain/ids.ts';
 import type { Connection, Database } from './database.ts';
 
@@ -188,11 +189,17 @@ export interface LapsedAttempt extends AttemptRef {
   /** Attempts recorded before this one; and when the schedule began, null for once and no more. */
   readonly attemptCount: number;
   readonly scheduleFrom: number | null;
+  /** Of those recorded, the last ones in a row that were lost with their courier. */
+  readonly interruptions: number;
   /** The endpoint's own, in milliseconds. */
   readonly retrySchedule: readonly number[] | null;
+  readonly ordering: DeliveryOrder;
   readonly workerId: WorkerId;
   readonly startedAt: Date;
 }
+
+/** Those whose attempts are taken from them though their leases have not run out; null for those whose leases have. */
+export type DeadWorkers = readonly WorkerId[] | null;
 
 /**
  * Attempts whose lease has run out, by the database's clock and by `before`: their courier died, or cannot reach the database. Not
@@ -200,17 +207,25 @@ export interface LapsedAttempt extends AttemptRef {
  */
 export async function findLapsedAttempts(
   { sql }: Database,
-  { limit, before }: { limit: number; before: Date },
+  { limit, before, deadWorkers = null }: { limit: number; before: Date; deadWorkers?: DeadWorkers },
 ): Promise<LapsedAttempt[]> {
   return sql<LapsedAttempt[]>`
     SELECT item.account_id AS "accountId", item.delivery_id AS "deliveryId", item.attempt_id AS "attemptId",
       item.event_id AS "eventId", delivery.job_id AS "jobId", item.endpoint_id AS "endpointId", endpoint.url,
       item.trigger, delivery.attempt_count AS "attemptCount", delivery.schedule_from AS "scheduleFrom",
-      to_json(endpoint.retry_schedule) AS "retrySchedule", item.worker_id AS "workerId", item.leased_at AS "startedAt"
+      CASE WHEN delivery.attempt_count > 0 THEN (
+        SELECT count(*)::int FROM ringback.delivery_attempts AS attempt
+        WHERE attempt.delivery_id = item.delivery_id AND attempt.error_code = 'courier_lost' AND attempt.number > coalesce((
+          SELECT max(number) FROM ringback.delivery_attempts AS other
+          WHERE other.delivery_id = item.delivery_id AND other.error_code IS DISTINCT FROM 'courier_lost'), 0))
+        ELSE 0 END AS interruptions,
+      to_json(endpoint.retry_schedule) AS "retrySchedule", endpoint.ordering, item.worker_id AS "workerId", item.leased_at AS "startedAt"
     FROM ringback.delivery_queue AS item
     JOIN ringback.deliveries AS delivery ON delivery.account_id = item.account_id AND delivery.id = item.delivery_id
     JOIN ringback.endpoints AS endpoint ON endpoint.account_id = item.account_id AND endpoint.id = item.endpoint_id
-    WHERE item.state = 'leased' AND item.lease_expires_at < least(now(), ${before})
+    WHERE item.state = 'leased'
+      AND CASE WHEN ${deadWorkers}::text[] IS NULL THEN item.lease_expires_at < least(now(), ${before})
+        ELSE item.worker_id = ANY (${deadWorkers}::text[]) END
     LIMIT ${limit}
     FOR NO KEY UPDATE OF item SKIP LOCKED`;
 }

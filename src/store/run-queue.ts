@@ -1,4 +1,4 @@
-import type { AccountId, JobId, RunId } from '#domain/ids.ts';
+import type { AccountId, JobId, RunId, WorkerId } from '#domain/ids.ts';
 import type { RunHolder } from '#domain/run-holder.ts';
 import type { Connection, Database } from './database.ts';
 
@@ -101,6 +101,14 @@ export interface LapsedRun extends RunRef {
   readonly cancelRequested: boolean;
 }
 
+export interface LapsedRunsWanted {
+  readonly limit: number;
+  readonly cancelGraceMs: number;
+  readonly before: Date;
+  /** Only the runs of these, though their leases have not run out. Not what a remote worker or a back end holds: it lives elsewhere. */
+  readonly deadWorkers?: readonly WorkerId[] | null;
+}
+
 /**
  * Runs whose lease has run out, and those that were called off and have not stopped within `cancelGraceMs`: both by the clock of
  * the database and by `before`, so that a jump of the one ends no lease. Not those that are locked: whoever kept their worker from
@@ -108,7 +116,7 @@ export interface LapsedRun extends RunRef {
  */
 export async function findLapsedRuns(
   { sql }: Database,
-  { limit, cancelGraceMs, before }: { limit: number; cancelGraceMs: number; before: Date },
+  { limit, cancelGraceMs, before, deadWorkers = null }: LapsedRunsWanted,
 ): Promise<LapsedRun[]> {
   return sql<LapsedRun[]>`
     SELECT account_id AS "accountId", job_id AS "jobId", run_id AS "runId", held_by AS "heldBy",
@@ -116,7 +124,10 @@ export async function findLapsedRuns(
       cancel_requested_at IS NOT NULL AS "cancelRequested"
     FROM ringback.run_queue
     WHERE state = 'leased'
-      AND (lease_expires_at < least(now(), ${before}) OR cancel_requested_at < ${before}::timestamptz - ${cancelGraceMs} * interval '1 ms')
+      AND CASE WHEN ${deadWorkers}::text[] IS NULL
+        THEN lease_expires_at < least(now(), ${before})
+          OR cancel_requested_at < ${before}::timestamptz - ${cancelGraceMs} * interval '1 ms'
+        ELSE held_by = 'runner' AND worker_id = ANY (${deadWorkers}::text[]) END
     LIMIT ${limit}
     FOR NO KEY UPDATE SKIP LOCKED`;
 }

@@ -1,4 +1,5 @@
 import type { Clock } from '#domain/clock.ts';
+import type { WorkerId } from '#domain/ids.ts';
 import type { Logger } from '#log.ts';
 import { type Database, isUnavailable } from '#store/database.ts';
 import { findJobs } from '#store/job-reads.ts';
@@ -29,16 +30,24 @@ const BATCH = 500;
 /** Whoever holds a run gets its whole grace, and the time to say how it ended. */
 const CANCEL_SLACK_MS = 15_000;
 
-/** Ends runs that nobody speaks for any more: their worker died, their back end never answered, they would not stop. */
-export async function rescueRuns(deps: RescueDeps): Promise<void> {
+/**
+ * Ends runs that nobody speaks for any more: their worker died, their back end never answered, they would not stop.
+ * @param deadWorkers only the runs of these processes, though their leases have not run out
+ */
+export async function rescueRuns(deps: RescueDeps, deadWorkers: readonly WorkerId[] | null = null): Promise<void> {
   // A worker may have died with thousands. A batch of which some could not be ended is left to the next time.
-  while ((await rescueSome(deps)) === BATCH);
+  while ((await rescueSome(deps, deadWorkers)) === BATCH);
 }
 
 /** Answers how many it ended. */
-async function rescueSome(deps: RescueDeps): Promise<number> {
+async function rescueSome(deps: RescueDeps, deadWorkers: readonly WorkerId[] | null): Promise<number> {
   const cancelGraceMs = deps.cancelGraceMs + CANCEL_SLACK_MS;
-  const lapsed = await findLapsedRuns(deps.db, { limit: BATCH, cancelGraceMs, before: deps.lapsedBefore() });
+  const lapsed = await findLapsedRuns(deps.db, {
+    limit: BATCH,
+    cancelGraceMs,
+    before: deps.lapsedBefore(),
+    deadWorkers,
+  });
   if (lapsed.length === 0) return 0;
   const jobs = new Map((await findJobs(deps.db, lapsed)).map((job) => [job.id, job]));
   const rescued = await Promise.all(

@@ -27,7 +27,10 @@ export interface RunEndContext {
   readonly progress?: JobProgress | null;
 }
 
-const LOST: JobError = { code: 'worker_lost', message: 'The worker stopped responding and its lease ran out.' };
+const LOST: JobError = {
+  code: 'worker_lost',
+  message: 'The worker died, or stopped responding and its lease ran out.',
+};
 const CANCELED: JobError = { code: 'canceled', message: 'The job was canceled by its client.' };
 const EXPIRED: JobError = { code: 'expired', message: 'The job was not started before its expires_at.' };
 

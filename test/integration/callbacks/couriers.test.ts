@@ -98,20 +98,113 @@ test('a courier that was only slow is refused when it comes back, and its reques
   ]);
 });
 
-test('a delivery that kills its courier each time is exhausted with its schedule', async () => {
-  const receiver = await startReceiver();
-  receiver.answerAll('hang');
-  const { accountId } = await makeAccount(database.db);
-  const due = await makeDelivery(database.db, accountId, await makeEndpoint(database.db, accountId, receiver.url));
-  for (let round = 1; round <= 2; round++) {
-    // Lost with its lease, whatever it says later.
-    startCourier(parts(), { timeoutMs: 2000, pollMs: 3_600_000 });
-    await receiver.waitFor(round);
-    await loseLeases();
+describe('a delivery whose courier dies', () => {
+  const MINUTES = [0, 300_000, 600_000];
+
+  async function setStage(changes: { readonly ordering?: 'endpoint' } = {}) {
+    const receiver = await startReceiver();
+    receiver.answerAll('hang');
+    const { accountId } = await makeAccount(database.db);
+    const endpoint = await makeEndpoint(database.db, accountId, receiver.url);
+    if (changes.ordering !== undefined)
+      await database.sql`UPDATE ringback.endpoints SET ordering = ${changes.ordering} WHERE id = ${endpoint.id}`;
+    const due = await makeDelivery(database.db, accountId, endpoint);
+    /** One more courier takes it, and dies. */
+    const lose = async (schedule: number[]) => {
+      const before = receiver.requests.length;
+      startCourier(parts(), { timeoutMs: 500, pollMs: 3_600_000 });
+      await receiver.waitFor(before + 1);
+      await loseLeases(schedule);
+    };
+    const read = async () => {
+      const delivery = await findDelivery(database.db, accountId, due.id);
+      const [item] = await database.sql`
+        SELECT state, trigger, ceil(extract(epoch FROM due_at - now()) / 60)::int AS minutes FROM ringback.delivery_queue`;
+      const { status, attemptCount, scheduleFrom } = delivery!;
+      return { status, attemptCount, scheduleFrom, ...(item as { state: string; trigger: string; minutes: number }) };
+    };
+    const makeDue = () => database.sql`UPDATE ringback.delivery_queue SET state = 'ready', due_at = now()`;
+    return { receiver, endpoint, due, lose, read, makeDue };
   }
-  expect(await findDelivery(database.db, accountId, due.id)).toMatchObject({ status: 'exhausted', attemptCount: 2 });
-  expect(await attempts(due)).toMatchObject([{ outcome: 'interrupted' }, { outcome: 'interrupted' }]);
-  expect(await database.sql`SELECT FROM ringback.delivery_queue`).toEqual([]);
+
+  test('is sent again at once, without a step of its schedule: what fails then is tried again after the usual time', async () => {
+    const { receiver, due, lose, read } = await setStage();
+    for (let round = 1; round <= 2; round++) {
+      await lose(MINUTES);
+      expect(await read()).toMatchObject({ state: 'ready', attemptCount: round, scheduleFrom: round, minutes: 0 });
+    }
+    receiver.answerAll({ status: 500 });
+    startCourier(parts(), { schedule: MINUTES });
+    await eventually(async () => expect(await read()).toMatchObject({ attemptCount: 3 }));
+    const { minutes, ...rest } = await read();
+    expect(rest).toMatchObject({ status: 'pending', state: 'delayed', scheduleFrom: 2 });
+    expect(minutes, 'the second step').toBeGreaterThanOrEqual(4);
+    expect(minutes).toBeLessThanOrEqual(6);
+    expect((await attempts(due)).map(({ outcome }) => outcome)).toEqual(['interrupted', 'interrupted', 'rejected']);
+  });
+
+  test('after it had failed is sent again at once, and keeps the step it was at', async () => {
+    const { receiver, lose, read, makeDue } = await setStage();
+    receiver.script({ status: 503 });
+    const { worker } = startCourier(parts(), { schedule: MINUTES, pollMs: 3_600_000 });
+    await eventually(async () => expect(await read()).toMatchObject({ attemptCount: 1 }));
+    await worker.stop(1000);
+    await database.sql`UPDATE ringback.endpoint_health SET circuit = 'closed', resume_at = NULL, allowance = NULL`;
+    await makeDue();
+    await lose(MINUTES);
+    expect(await read()).toMatchObject({ state: 'ready', attemptCount: 2, scheduleFrom: 1 });
+  });
+
+  test('each time waits by its schedule from the third time on, until that is used up', async () => {
+    const { due, lose, read, makeDue } = await setStage();
+    for (let round = 1; round <= 2; round++) await lose(MINUTES);
+    await lose(MINUTES);
+    expect(await read()).toMatchObject({ status: 'pending', state: 'delayed', attemptCount: 3, scheduleFrom: 2 });
+    await makeDue();
+    await lose(MINUTES);
+    expect(await read()).toMatchObject({ status: 'pending', state: 'delayed', attemptCount: 4 });
+    await makeDue();
+    await lose(MINUTES);
+    expect(await read()).toEqual({ status: 'exhausted', attemptCount: 5, scheduleFrom: 2 });
+    expect((await attempts(due)).map(({ outcome }) => outcome)).toEqual(Array(5).fill('interrupted'));
+  });
+
+  test('of an endpoint that keeps its order stays first, also when it has to wait', async () => {
+    const { endpoint, due, lose, read } = await setStage({ ordering: 'endpoint' });
+    const next = await makeDelivery(database.db, due.accountId, endpoint);
+    for (let round = 1; round <= 3; round++) await lose(MINUTES);
+    expect(await read()).toMatchObject({ state: 'ready', attemptCount: 3 });
+    const [lane] = await database.sql`
+      SELECT blocked_until > now() + interval '3 minutes' AS waits FROM ringback.endpoint_lanes
+      WHERE endpoint_id = ${endpoint.id}`;
+    expect(lane).toEqual({ waits: true });
+    expect(await findDelivery(database.db, next.accountId, next.id)).toMatchObject({ attemptCount: 0 });
+  });
+
+  test('sent once and no more, as asked for, is sent again at once, by hand as before; but not for ever', async () => {
+    const { due, lose, read } = await setStage();
+    await database.sql`UPDATE ringback.deliveries SET schedule_from = NULL WHERE id = ${due.id}`;
+    await database.sql`UPDATE ringback.delivery_queue SET trigger = 'manual'`;
+    for (let round = 1; round <= 2; round++) {
+      await lose(MINUTES);
+      expect(await read()).toMatchObject({
+        state: 'ready',
+        trigger: 'manual',
+        attemptCount: round,
+        scheduleFrom: null,
+      });
+    }
+    await lose(MINUTES);
+    expect(await read()).toEqual({ status: 'exhausted', attemptCount: 3, scheduleFrom: null });
+  });
+
+  test('does not count against its endpoint', async () => {
+    const { endpoint, lose } = await setStage();
+    for (let round = 1; round <= 3; round++) await lose(MINUTES);
+    const [health] = await database.sql`
+      SELECT circuit, consecutive_failures AS failures FROM ringback.endpoint_health WHERE endpoint_id = ${endpoint.id}`;
+    expect(health).toEqual({ circuit: 'closed', failures: 0 });
+  });
 });
 
 test('an attempt that is lost counts in the schedule that its delivery has, not in the usual one', async () => {

@@ -226,6 +226,8 @@ describe('a lease', () => {
         url: endpoint.url,
         trigger: 'scheduled',
         attemptCount: 0,
+        interruptions: 0,
+        ordering: 'job',
         scheduleFrom: 0,
         retrySchedule: null,
         workerId: WORKER,

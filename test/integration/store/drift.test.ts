@@ -13,6 +13,7 @@ import { databaseClock } from '#store/schema/database-clock.ts';
 import { events, jobRuns, jobs } from '#store/schema/jobs.ts';
 import { jobLogs, jobTombstones, resultChunks } from '#store/schema/results.ts';
 import { deliveryQueue } from '#store/schema/delivery-queue.ts';
+import { processes } from '#store/schema/processes.ts';
 import { runQueue } from '#store/schema/run-queue.ts';
 import { idempotencyKeys, jobSchedules, jobTypeStats } from '#store/schema/submissions.ts';
 import { useDatabase } from '../../support/database.ts';
@@ -36,6 +37,7 @@ const TABLES: readonly PgTable[] = [
   jobTombstones,
   jobTypeStats,
   resultChunks,
+  processes,
   runQueue,
   deliveryQueue,
   endpointHealth,
@@ -86,7 +88,7 @@ test('there are no other tables', async () => {
 });
 
 /** Of nobody: a small table that every node can have. */
-const SHARED = ['database_clock', 'job_type_stats', 'migrations'];
+const SHARED = ['database_clock', 'job_type_stats', 'migrations', 'processes'];
 
 test('a primary key starts with the account, so that a table can be distributed by it', async () => {
   const rows = await database.sql<{ table: string; first: string }[]>`
