@@ -2,7 +2,7 @@ import type { Clock } from '#domain/clock.ts';
 import { refuseUnknown, refuseUnverified } from '#domain/callback-target.ts';
 import type { AccountId, EndpointId } from '#domain/ids.ts';
 import { type Result, refuse } from '#domain/problem.ts';
-import { type Database, transaction } from '#store/database.ts';
+import type { Database } from '#store/database.ts';
 import { insertEndpointEvents } from '#store/endpoint-events.ts';
 import { lockHealth } from '#store/endpoint-health.ts';
 import { deleteEndpoint, enableEndpoint, type EndpointRecord, pauseEndpoint, readEndpoints } from '#store/endpoints.ts';
@@ -55,7 +55,7 @@ export class Endpoints {
   async enable(accountId: AccountId, id: EndpointId): Promise<Result<EndpointRecord>> {
     const { db, announceDeliveries, eventsWritten } = this.#deps;
     const now = this.#deps.clock.now();
-    await transaction(db, async (tx) => {
+    await db.transaction(async (tx) => {
       // Health before the endpoint, as a settlement that disables it: so the two cannot deadlock.
       await lockHealth(tx, [{ accountId, endpointId: id }]);
       if (!(await enableEndpoint(tx, { accountId, id }, now))) return;

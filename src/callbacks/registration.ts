@@ -6,7 +6,7 @@ import { type Refusal, type Result, refuse } from '#domain/problem.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
 import type { Guard } from '#egress/guard.ts';
 import { lockEndpoint, type LockedEndpoint, unverifyEndpoint } from '#store/callback-policy.ts';
-import { type Database, isDuplicate, type Transaction, transaction } from '#store/database.ts';
+import { type Database, isDuplicate, type Transaction } from '#store/database.ts';
 import type { AttemptRecord } from '#store/delivery-reads.ts';
 import type { EndpointRef } from '#store/endpoint-health.ts';
 import {
@@ -92,7 +92,7 @@ export class Registration {
     // Sealed anew for one that is there already: the key is bound to its id.
     const changesFor = (endpointId: EndpointId) =>
       endpointId === id ? changes : this.#toChanges({ accountId, endpointId }, settings);
-    const written = await transaction(db, (tx) => insert(tx, given, { changesFor, bringsSecret }));
+    const written = await db.transaction((tx) => insert(tx, given, { changesFor, bringsSecret }));
     if (!written.ok) return written;
     const saved = await this.#prove(accountId, written.value);
     if (!saved.ok) return saved;
@@ -111,7 +111,7 @@ export class Registration {
     if (!given.ok) return given;
     const changes = { ...given.value, ...(checked && { url: checked.value }) };
     try {
-      const written = await transaction(this.#deps.db, (tx) =>
+      const written = await this.#deps.db.transaction((tx) =>
         change(tx, { accountId, endpointId: id }, changes, this.#deps.clock.now()),
       );
       if (!written.ok) return written;

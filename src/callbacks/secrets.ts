@@ -11,7 +11,7 @@ import {
   parseSigningSecret,
   type SigningSecret,
 } from '#domain/signing-secret.ts';
-import { type Database, transaction } from '#store/database.ts';
+import type { Database } from '#store/database.ts';
 import {
   lockSecrets,
   type PublicKeyRecord,
@@ -96,7 +96,7 @@ export class Secrets {
     const { db, keys } = this.#deps;
     const { graceMs = ROTATION_GRACE_MS, secret } = rotation;
     const owner = { accountId, endpointId };
-    return transaction(db, async (tx) => {
+    return db.transaction(async (tx) => {
       const now = this.#deps.clock.now();
       const signing = await lockSecrets(tx, owner, now);
       if (signing === undefined) return refuseUnknown(endpointId);

@@ -5,7 +5,7 @@ import type { EndpointEventData } from '#domain/endpoint-event-data.ts';
 import type { Clock } from '#domain/clock.ts';
 import type { DisabledReason } from '#domain/endpoint-policy.ts';
 import { type AccountId, type DeliveryId, type JobId, newId } from '#domain/ids.ts';
-import { type Database, type Transaction, transaction } from '#store/database.ts';
+import type { Database, Transaction } from '#store/database.ts';
 import { settleDeliveries, type Settled, type Settlement } from '#store/deliveries.ts';
 import { disableEndpoint, insertEndpointEvents, type NewEndpointEvent } from '#store/endpoint-events.ts';
 import { blockLanes, type EndpointHealth, type EndpointRef, lockHealth, writeHealth } from '#store/endpoint-health.ts';
@@ -53,7 +53,7 @@ async function settleAndTell(
 ): Promise<ReadonlyMap<DeliveryId, Settled>> {
   const settlements = made.map(({ settlement }) => settlement);
   let told: Told = { isDue: false, accountIds: [] };
-  const settled = await transaction(deps.db, async (tx) => {
+  const settled = await deps.db.transaction(async (tx) => {
     const healths = await lockHealth(tx, endpointsOf(telling));
     const done = await settleDeliveries(tx, settlements);
     const ours = telling.map(({ settlement }) => settlement).filter(({ delivery }) => done.has(delivery.id));

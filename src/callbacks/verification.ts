@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto';
 import type { AttemptResult } from '#domain/attempt.ts';
 import { isEcho, withoutChallenge } from '#domain/challenge.ts';
 import { verifyEndpoint } from '#store/callback-policy.ts';
-import { transaction } from '#store/database.ts';
 import type { AttemptRecord } from '#store/delivery-reads.ts';
 import { type EndpointRef, lockHealth } from '#store/endpoint-health.ts';
 import { probe, type ProbeDeps } from './probe.ts';
@@ -35,7 +34,7 @@ export class Verification {
 
   async #enable(ref: EndpointRef, url: string): Promise<void> {
     const { db, clock, announceDeliveries } = this.#deps;
-    await transaction(db, async (tx) => {
+    await db.transaction(async (tx) => {
       // Health before the endpoint, as a settlement that disables it: so the two cannot deadlock.
       await lockHealth(tx, [ref]);
       await verifyEndpoint(tx, ref, { url, now: clock.now() });

@@ -1,6 +1,6 @@
 import type { ApiKeyScope } from '#domain/api-key.ts';
 import type { AccountId, ApiKeyId } from '#domain/ids.ts';
-import { type Database, transaction } from './database.ts';
+import type { Database } from './database.ts';
 
 export interface ApiKeyRecord {
   readonly id: ApiKeyId;
@@ -34,7 +34,7 @@ export async function ensureApiKey(
     now: Date;
   },
 ): Promise<void> {
-  await transaction(db, async (tx) => {
+  await db.transaction(async (tx) => {
     // Locks the account row, so that a second process waits here and then finds the key.
     const [account] = await tx<[{ account_id: AccountId }]>`
       INSERT INTO ringback.accounts (account_id, name, created_at)

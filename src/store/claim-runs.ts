@@ -1,6 +1,6 @@
 import { newId, type RunId } from '#domain/ids.ts';
 import type { RunHolder } from '#domain/run-holder.ts';
-import { type Connection, type Database, transaction } from './database.ts';
+import type { Connection, Database } from './database.ts';
 import { isSubscribed } from './fan-out.ts';
 import type { JobRecord } from './jobs.ts';
 
@@ -60,7 +60,7 @@ const CLAIM_LOCK = '8241986454180162931';
  */
 export async function claimRuns(db: Database, claim: RunClaim): Promise<Claimed> {
   if (!claim.exclusive) return take(db.sql, claim);
-  return transaction(db, async (tx) => {
+  return db.transaction(async (tx) => {
     await tx`SELECT pg_advisory_xact_lock(${CLAIM_LOCK}::bigint)`;
     return take(tx, claim);
   });

@@ -50,9 +50,4 @@ function viewOf(pool: Pool, timeoutMs: number): Database {
   };
 }
 
-/** Runs `work` in a transaction of `db`. */
-export function transaction<T>(db: Database, work: (tx: Transaction) => Promise<T>): Promise<T> {
-  return db.transaction(work);
-}
-
 export { isDuplicate, isForbidden, isOutcomeUnknown, isPooler, isUnavailable } from './sql-errors.ts';

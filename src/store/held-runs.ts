@@ -2,7 +2,7 @@ import { and, eq } from 'drizzle-orm';
 import { type RunId, timeOf } from '#domain/ids.ts';
 import type { EndedRunStatus, JobError, JobStatus } from '#domain/job.ts';
 import type { RunHolder } from '#domain/run-holder.ts';
-import { type Database, transaction } from './database.ts';
+import type { Database } from './database.ts';
 import { insertLogLines, type LogLine } from './job-logs.ts';
 import { jobRecordColumns } from './job-columns.ts';
 import type { JobRecord } from './jobs.ts';
@@ -60,7 +60,7 @@ export async function appendLog(
   holders: readonly RunHolder[],
   toLines: (runNumber: number, lastPosition: number | null) => readonly LogLine[],
 ): Promise<readonly LogLine[] | undefined> {
-  return transaction(db, async (tx) => {
+  return db.transaction(async (tx) => {
     const held = await tx`
       SELECT FROM ringback.run_queue
       WHERE account_id = ${run.accountId} AND job_id = ${run.jobId} AND run_id = ${run.runId}

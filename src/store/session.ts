@@ -1,6 +1,7 @@
 import { connect, type Socket } from 'node:net';
 import { once } from 'node:events';
 import postgres, { type PendingQuery, type Row, type RowList, type Sql as Client } from 'postgres';
+import { ARRAY_TYPES } from './array-types.ts';
 import { AFTER_CONNECTING, sessionSettings } from './session-settings.ts';
 import { codeOf, ConnectionLostError, endsSession } from './sql-errors.ts';
 
@@ -15,25 +16,6 @@ export interface SessionOptions {
   readonly statementTimeoutMs: number;
   readonly onNotify?: (channel: string, payload: string) => void;
 }
-
-/** `{a,"b c"}`, as PostgreSQL writes an array of one dimension. */
-function parseArray(text: string): string[] {
-  const elements = text.slice(1, -1).matchAll(/"((?:[^"\\]|\\.)*)"|([^,]+)/g);
-  return Array.from(elements, ([, quoted, plain]) => quoted?.replaceAll(/\\(.)/g, '$1') ?? plain ?? '');
-}
-
-function serializeArray(values: readonly string[]): string {
-  return `{${values.map((value) => `"${value.replaceAll(/["\\]/g, String.raw`\$&`)}"`).join(',')}}`;
-}
-
-/**
- * Left to itself, postgres.js asks each new connection for the array types; a connection that breaks meanwhile ends the process
- * with an unhandled rejection. So it is given the one that we use.
- */
-const ARRAY_TYPES = {
-  fetch_types: false,
-  types: { textArray: { to: 1009, from: [1009], serialize: serializeArray, parse: parseArray } },
-};
 
 /** TCP keepalive of an idle connection, so that no firewall forgets it and a vanished server is noticed. */
 const KEEP_ALIVE_S = 10;

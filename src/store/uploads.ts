@@ -1,5 +1,5 @@
 import type { RunHolder } from '#domain/run-holder.ts';
-import { type Connection, type Database, transaction } from './database.ts';
+import type { Connection, Database } from './database.ts';
 import type { RunRef } from './run-queue.ts';
 
 /**
@@ -13,7 +13,7 @@ export interface Upload extends RunRef {
 
 /** Begins an upload, and throws away what an earlier one has stored. False when the run is not under way. */
 export async function beginUpload(db: Database, upload: Upload, holders: readonly RunHolder[]): Promise<boolean> {
-  return transaction(db, async (tx) => {
+  return db.transaction(async (tx) => {
     // Waits for a piece that the earlier upload is storing, and keeps it from storing another.
     const begun = await tx`
       UPDATE ringback.run_queue SET upload_id = ${upload.uploadId}

@@ -1,6 +1,6 @@
 import type { AccountId } from '#domain/ids.ts';
 import type { Logger } from '#log.ts';
-import { type Database, isUnavailable, transaction } from '#store/database.ts';
+import { type Database, isUnavailable } from '#store/database.ts';
 import { insertJobs, type NewJob } from '#store/jobs.ts';
 import { advanceSchedules, findDueSchedules, lockDueSchedules, type ScheduleRef } from '#store/schedules.ts';
 import { isContended } from '#store/transient.ts';
@@ -67,7 +67,7 @@ interface Batch {
 
 /** Returns how many schedules it has looked at: those it leaves to others are passed over by the next look. */
 async function fireBatch(deps: FiringDeps, now: Date, { limit, only, without }: Batch): Promise<number> {
-  const { fired, isToTell, looked } = await transaction(deps.db, async (tx) => {
+  const { fired, isToTell, looked } = await deps.db.transaction(async (tx) => {
     const due = await lockDueSchedules(tx, { now, limit, only, except: deps.obstacles.at(now) });
     const decisions = await Promise.all(due.map((schedule) => decideFiring(schedule, now, deps)));
     const decided = decisions.filter((decision) => decision !== undefined);

@@ -2,7 +2,7 @@ import { mintSecret } from '#domain/endpoint.ts';
 import { type AccountId, newId, type ScheduleId } from '#domain/ids.ts';
 import { type Result, refuse } from '#domain/problem.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
-import { type Database, type Transaction, transaction } from '#store/database.ts';
+import type { Database, Transaction } from '#store/database.ts';
 import { ensureEndpoint } from '#store/endpoints.ts';
 import { insertJobs, type JobRecord } from '#store/jobs.ts';
 import {
@@ -72,7 +72,7 @@ export class Schedules {
     const schedule = made.value;
     const target = await this.#check(schedule, request.job.callback, now);
     if (!target.ok) return target;
-    const saved = await transaction(this.#deps.db, async (tx) => {
+    const saved = await this.#deps.db.transaction(async (tx) => {
       // Before the endpoint: one that is made for a name that is taken would lose its secret.
       if (!(await insertSchedule(tx, schedule))) return undefined;
       if (target.value === undefined) return { schedule, signingSecret: undefined };
@@ -128,7 +128,7 @@ export class Schedules {
     const refusal = await admission.admit(accountId);
     if (refusal !== undefined) return refusal;
     const job = made.value;
-    const stored = await transaction(db, async (tx) => {
+    const stored = await db.transaction(async (tx) => {
       if (!(await noteTrigger(tx, { accountId, id, jobId: job.id, now }))) return undefined;
       const { isToTell } = await insertJobs(tx, [toStorableJob(job, viewSubmitted(job, publicUrl))]);
       return { isToTell };
@@ -180,7 +180,7 @@ export class Schedules {
       if (!target.ok) return target;
       // Never back, so that it tells any two versions apart.
       const updatedAt = new Date(Math.max(now.getTime(), before.updatedAt.getTime() + 1));
-      const saved = await transaction(this.#deps.db, async (tx) => {
+      const saved = await this.#deps.db.transaction(async (tx) => {
         if (!(await lockSchedule(tx, before))) return undefined;
         return this.#save(tx, { ...changed.value, updatedAt }, target.value, now);
       });

@@ -4,7 +4,7 @@ import { type AccountId, type JobId, newId } from '#domain/ids.ts';
 import { databaseUnavailable, outcomeUnknown } from '#domain/outage.ts';
 import type { Result } from '#domain/problem.ts';
 import type { SecretKey } from '#domain/secret-box.ts';
-import { type Database, isOutcomeUnknown, transaction } from '#store/database.ts';
+import { type Database, isOutcomeUnknown } from '#store/database.ts';
 import { ensureEndpoint } from '#store/endpoints.ts';
 import { GroupCommit, MEASURED_GROUPS } from '#store/group-commit.ts';
 import { isTransient } from '#store/transient.ts';
@@ -150,7 +150,7 @@ export class Submitter {
     const { accountId, createdAt: now } = job;
     const id = newId('ep', now.getTime());
     const secret = mintSecret(keys, accountId, id, now);
-    const storing = transaction(db, async (tx) => {
+    const storing = db.transaction(async (tx) => {
       const endpoint = await ensureEndpoint(tx, {
         accountId,
         id,

@@ -1,6 +1,6 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { type AccountId, type JobId, newId } from '#domain/ids.ts';
-import { type Database, type Transaction, transaction } from '#store/database.ts';
+import type { Database, Transaction } from '#store/database.ts';
 import { insertJobs } from '#store/jobs.ts';
 import { endRuns } from '#store/end-runs.ts';
 import type { EventFeed, FeedEvent, FeedPage, FeedQuery } from '../../../src/jobs/feed/event-feed.ts';
@@ -110,7 +110,7 @@ async function underFire(by: FeedInstance, accountId: AccountId, readers: readon
     const db = database.open({ max: 1 });
     for (let round = 0; round < HOLDS; round++) {
       const waiting = await insertJob(db, accountId);
-      await transaction(db, async (tx) => {
+      await db.transaction(async (tx) => {
         await writeHeld(tx, accountId, waiting);
         const before = written;
         // Each reader has asked anew after others had committed: whatever passes the held transaction by has done so.
@@ -231,7 +231,7 @@ async function holdOpen(accountId: AccountId) {
   const [written, held] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   const db = database.open({ max: 1 });
   const job = newJob(accountId);
-  const done = transaction(db, async (tx) => {
+  const done = db.transaction(async (tx) => {
     await insertJobs(tx, [job]);
     written.resolve();
     await held.promise;

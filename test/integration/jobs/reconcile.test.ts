@@ -1,6 +1,6 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { type AccountId, type JobId, newId } from '#domain/ids.ts';
-import { type Database, type Transaction, transaction } from '#store/database.ts';
+import type { Database, Transaction } from '#store/database.ts';
 import { insertJobs, type JobRecord, type StorableJob } from '#store/jobs.ts';
 import { endRuns, type RunEnd } from '#store/end-runs.ts';
 import type { JobFilter, JobPage } from '../../../src/jobs/read/job-filter.ts';
@@ -129,7 +129,7 @@ async function underFire(accountId: AccountId, walkers: readonly Walker[]): Prom
     const db = database.open({ max: 1 });
     for (let round = 0; round < HOLDS; round++) {
       const waiting = await insertJob(db, accountId);
-      await transaction(db, async (tx) => {
+      await db.transaction(async (tx) => {
         await writeHeld(tx, accountId, waiting);
         const before = { written, pages: walkers.map(({ pages }) => pages) };
         // Each walker has asked anew after others had committed: whatever passes the held transaction by has done so.
@@ -283,7 +283,7 @@ describe('a transaction that is under way', () => {
     const { accountId } = await makeAccount(database.db);
     const walker = await walkAll(accountId, BEGINNING);
     await expect(
-      transaction(database.db, async (tx) => {
+      database.db.transaction(async (tx) => {
         await insertJobs(tx, [newJob(accountId)]);
         throw new Error('no');
       }),

@@ -1,7 +1,7 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { EventType } from '#domain/event-type.ts';
 import { type AccountId, type EventId, newId } from '#domain/ids.ts';
-import { type Connection, type Transaction, transaction } from '#store/database.ts';
+import { type Connection, type Transaction } from '#store/database.ts';
 import { type FeedMatch, type FeedRead, findNews, readFeed, readFeedOfJob } from '#store/event-feed.ts';
 import { findWalkStart, type WalkPlace } from '#store/job-walk.ts';
 import { insertJobs } from '#store/jobs.ts';
@@ -46,7 +46,7 @@ async function insertEvent(
 async function holdOpen(work: (tx: Transaction) => Promise<unknown>) {
   const [written, held] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   const db = database.open({ max: 1 });
-  const done = transaction(db, async (tx) => {
+  const done = db.transaction(async (tx) => {
     await work(tx);
     written.resolve();
     await held.promise;
@@ -136,7 +136,7 @@ describe('transactions that commit out of order', () => {
     const accountId = await account();
     const ids: EventId[] = [];
     const db = database.open({ max: 1 });
-    await transaction(db, async (tx) => {
+    await db.transaction(async (tx) => {
       await tx`SELECT 1`;
       ids.push(await insertEvent(database.sql, accountId));
       ids.push(await insertEvent(tx, accountId));
@@ -152,7 +152,7 @@ describe('a page', () => {
     const ids: EventId[] = [];
     for (let count = 0; count < 3; count++) ids.push(await insertEvent(database.sql, accountId));
     // Events of one transaction: in the order of their ids.
-    await transaction(database.db, async (tx) => {
+    await database.db.transaction(async (tx) => {
       const together = [];
       for (let count = 0; count < 4; count++) together.push(await insertEvent(tx, accountId));
       ids.push(...together.toSorted());
