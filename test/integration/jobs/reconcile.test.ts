@@ -259,7 +259,7 @@ describe('a transaction that is under way', () => {
     const began = Promise.withResolvers<void>();
     const elsewhere = database.open({ max: 1 });
     onTestFinished(() => held.resolve());
-    const holder = transaction(elsewhere, async (tx) => {
+    const holder = elsewhere.transaction(async (tx) => {
       await insertJobs(tx, [newJob(foreign.accountId)]);
       began.resolve();
       await held.promise;
