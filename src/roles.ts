@@ -135,7 +135,7 @@ function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared
     },
   });
   const tasks: readonly Task[] = [
-    { name: 'rescue from dead processes', everyMs: 500, run: () => dead.look() },
+    { name: 'rescue from dead processes', everyMs: 500, pauseAfterFailureMs: 1000, run: () => dead.look() },
     { name: 'rescue runs', ...patient, run: () => rescueRuns(rescue) },
     { name: 'rescue deliveries', ...patient, run: () => rescueDeliveries(rescueCallbacks) },
     { name: 'release stranded deliveries', everyMs: 30_000, run: () => releaseStranded(rescueCallbacks) },

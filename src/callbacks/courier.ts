@@ -147,7 +147,10 @@ export class Courier {
   }
 
   async #renew(held: readonly AttemptRef[]): Promise<readonly AttemptRef[]> {
-    const renewed = await renewAttempts(this.#deps.db.sql, held, LEASE_MS);
+    const renewed = await renewAttempts(this.#deps.db.sql, held, {
+      leaseMs: LEASE_MS,
+      now: this.#deps.clock.now(),
+    });
     return held.filter(({ attemptId }) => !renewed.has(attemptId));
   }
 

@@ -97,6 +97,8 @@ export interface CrowdedLane {
 const MAX_LANES = 64;
 /** Two digits of base 32 number the attempts of one claim. */
 const MAX_ATTEMPTS = 1000;
+/** What claims of other processes may be ahead by, in seconds. */
+const SKEW_S = 10;
 const BASE_32 = '0123456789abcdefghjkmnpqrstvwxyz';
 
 /**
@@ -116,9 +118,9 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
   const limit = Math.min(claim.limit, MAX_ATTEMPTS);
   // The ids of one claim share their time and most of their random bits; the last two digits count (RFC 9562, 6.2).
   const ids = newId('att', now.getTime()).slice('att_'.length, -2);
-  // Not further ahead than can have been paid: a clock that was ahead when it was written must not keep the endpoint waiting.
+  // What is further ahead than can have been paid was written by a clock that was ahead: it must not keep the endpoint waiting.
   const paidUntil = sql`greatest(${now}::timestamptz, CASE WHEN lane.paid_until
-    <= ${now}::timestamptz + greatest(1, 1 / rate_per_second) * interval '1 s' THEN lane.paid_until END)`;
+    < ${now}::timestamptz + (greatest(1, 1 / rate_per_second) + ${SKEW_S}) * interval '1 s' THEN lane.paid_until END)`;
   const secrets = signingSecrets(sql, sql`leased.account_id`, sql`leased.endpoint_id`, now);
   const rows = await sql<Row[]>`
     WITH RECURSIVE walk AS (
@@ -210,7 +212,7 @@ export async function claimDeliveries(sql: Connection, claim: DeliveryClaim): Pr
         attempt_id = 'att_' || ${ids}::text || substr(${BASE_32}, number / 32 + 1, 1) || substr(${BASE_32}, number % 32 + 1, 1),
         worker_id = ${workerId},
         leased_at = ${now},
-        lease_expires_at = now() + ${leaseMs} * interval '1 ms'
+        lease_expires_at = greatest(now(), ${now}) + ${leaseMs} * interval '1 ms'
       FROM picked
       WHERE item.account_id = picked.account_id AND item.delivery_id = picked.delivery_id
       RETURNING item.account_id, item.delivery_id, item.endpoint_id, item.event_id, item.event_created_at, item.attempt_id,

@@ -28,7 +28,7 @@ export interface ClaimedJob extends JobRecord {
   readonly runId: RunId;
   readonly runStartedAt: Date;
   readonly runTimeoutMs: number;
-  /** Both by the database's clock. */
+  /** The lease by the later of the database's clock and ours, the deadline by ours. */
   readonly leaseExpiresAt: Date;
   readonly deadlineAt: Date;
 }
@@ -127,9 +127,9 @@ async function take(sql: Connection, claim: RunClaim): Promise<Claimed> {
         worker_id = ${workerId},
         held_by = ${heldBy},
         -- A runner minds the time itself, and may take a moment longer to write down that it is up.
-        lease_expires_at = now() + CASE WHEN ${heldBy} = 'worker' THEN least(${leaseMs}, timeout_ms) ELSE ${leaseMs} END
+        lease_expires_at = greatest(now(), ${now}) + CASE WHEN ${heldBy} = 'worker' THEN least(${leaseMs}, timeout_ms) ELSE ${leaseMs} END
           * interval '1 ms',
-        deadline_at = now() + timeout_ms * interval '1 ms',
+        deadline_at = ${now}::timestamptz + timeout_ms * interval '1 ms',
         expires_at = NULL
       FROM picked
       WHERE item.account_id = picked.account_id AND item.job_id = picked.job_id

@@ -12,18 +12,25 @@ export interface AttemptRef {
 }
 
 /**
- * Renews the leases of attempts; answers those that were still theirs. By the database's clock: the workers' may differ. First those
- * that nobody has locked, so that somebody who holds one row cannot keep the leases of all others from being renewed.
+ * Renews the leases of attempts; answers those that were still theirs. By the later of two clocks: the
+ * database's may be set back for a moment, and the statement may have waited. First those that nobody has locked, so that somebody who
+ * holds one row cannot keep the leases of all others from being renewed.
  */
 export async function renewAttempts(
   sql: Connection,
   attempts: readonly AttemptRef[],
-  leaseMs: number,
+  lease: Lease,
 ): Promise<ReadonlySet<AttemptId>> {
-  const free = await renewThose(sql, attempts, leaseMs, sql`FOR NO KEY UPDATE SKIP LOCKED`);
+  const free = await renewThose(sql, attempts, lease, sql`FOR NO KEY UPDATE SKIP LOCKED`);
   if (free.size === attempts.length) return free;
   const rest = attempts.filter(({ attemptId }) => !free.has(attemptId));
-  return new Set([...free, ...(await renewThose(sql, rest, leaseMs, sql`FOR NO KEY UPDATE`))]);
+  return new Set([...free, ...(await renewThose(sql, rest, lease, sql`FOR NO KEY UPDATE`))]);
+}
+
+/** How long it lasts, and from when: by the process's clock. */
+export interface Lease {
+  readonly leaseMs: number;
+  readonly now: Date;
 }
 
 type Fragment = ReturnType<Connection>;
@@ -31,7 +38,7 @@ type Fragment = ReturnType<Connection>;
 async function renewThose(
   sql: Connection,
   attempts: readonly AttemptRef[],
-  leaseMs: number,
+  { leaseMs, now }: Lease,
   locking: Fragment,
 ): Promise<ReadonlySet<AttemptId>> {
   const renewed = await sql<{ attemptId: AttemptId }[]>`
@@ -46,7 +53,7 @@ async function renewThose(
         ${locking}) AS item
       WHERE attempt."deliveryId" LIKE 'dlv\\_%' -- FEW_ROWS: see database.ts
     )
-    UPDATE ringback.delivery_queue AS item SET lease_expires_at = now() + ${leaseMs} * interval '1 ms'
+    UPDATE ringback.delivery_queue AS item SET lease_expires_at = greatest(now(), ${now}) + ${leaseMs} * interval '1 ms'
     FROM held
     WHERE item.account_id = held.account_id AND item.delivery_id = held.delivery_id AND item.attempt_id = held.attempt_id
       AND held.delivery_id LIKE 'dlv\\_%'

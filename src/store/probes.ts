@@ -47,7 +47,7 @@ export async function insertProbe(
         account_id, delivery_id, endpoint_id, event_id, event_created_at, position, trigger, state, due_at, attempt_id,
         worker_id, leased_at, lease_expires_at)
       SELECT account_id, ${deliveryId}, ${endpointId}, ${eventId}, ${now}, position, 'probe', 'leased', ${now}, ${attemptId},
-        ${workerId}, ${now}, now() + lease_ms * interval '1 ms'
+        ${workerId}, ${now}, greatest(now(), ${now}) + lease_ms * interval '1 ms'
       FROM delivery
     )
     SELECT url, headers, timeout_ms AS "timeoutMs", to_json(retry_schedule) AS "retrySchedule", ordering, ${tlsJson(sql)} AS tls,

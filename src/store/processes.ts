@@ -32,7 +32,8 @@ export async function recordDeparture({ sql }: Database, workerId: WorkerId): Pr
 export async function findSilentProcesses({ sql }: Database, silentMs: number): Promise<WorkerId[]> {
   const silent = await sql<{ workerId: WorkerId }[]>`
     SELECT worker_id AS "workerId" FROM ringback.processes AS process
-    WHERE seen_at < now() - ${silentMs} * interval '1 ms' AND NOT EXISTS (
+    -- A sign of the future is of no use: the clock was ahead when it was given, and the sign was not renewed since.
+    WHERE (seen_at < now() - ${silentMs} * interval '1 ms' OR seen_at > now() + interval '1 min') AND NOT EXISTS (
       SELECT FROM pg_locks AS held
       WHERE locktype = 'advisory' AND classid::bigint = ${LOCK_CLASS} AND objsubid = 2
         -- The key as pg_locks has it: without a sign.

@@ -18,8 +18,9 @@ export interface JobRef {
 /**
  * Renews the leases of runs; answers those that were still theirs, and whether their client has called them off. `capped`
  * is for workers: a lease of theirs never outlives `deadline_at`. Without it only a runner's runs are renewed: one that was
- * handed over to a back end meanwhile would get a lease that nobody renews. By the database's clock: the workers' may differ. First
- * those that nobody has locked: whoever holds one row must not keep the leases of all others from being renewed.
+ * handed over to a back end meanwhile would get a lease that nobody renews. By the later of two clocks: the database's may be
+ * set back for a moment, and the statement may have waited. First those that nobody has locked: whoever holds one row must not keep
+ * the leases of all others from being renewed.
  */
 export async function renewLeases(
   sql: Connection,
@@ -34,6 +35,8 @@ export async function renewLeases(
 }
 
 export interface Renewal {
+  /** By the process's clock. */
+  readonly now: Date;
   readonly leaseMs: number;
   readonly capped: boolean;
 }
@@ -49,7 +52,7 @@ type Fragment = ReturnType<Connection>;
 async function renewThose(
   sql: Connection,
   runs: readonly RunRef[],
-  { leaseMs, capped }: Renewal,
+  { leaseMs, capped, now }: Renewal,
   locking: Fragment,
 ): Promise<readonly RenewedLease[]> {
   return sql<RenewedLease[]>`
@@ -63,8 +66,8 @@ async function renewThose(
       WHERE run."jobId" LIKE 'job\\_%' -- FEW_ROWS: see database.ts
     )
     UPDATE ringback.run_queue AS item SET lease_expires_at = CASE
-      WHEN ${capped} THEN least(now() + ${leaseMs} * interval '1 ms', deadline_at)
-      ELSE now() + ${leaseMs} * interval '1 ms' END
+      WHEN ${capped} THEN least(greatest(now(), ${now}) + ${leaseMs} * interval '1 ms', deadline_at)
+      ELSE greatest(now(), ${now}) + ${leaseMs} * interval '1 ms' END
     FROM held
     WHERE item.account_id = held.account_id AND item.job_id = held.job_id AND item.run_id = held.run_id
       AND item.held_by = CASE WHEN ${capped} THEN 'worker' ELSE 'runner' END

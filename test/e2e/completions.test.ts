@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
 import { errorsIn } from '../support/log.ts';
+import { raiseOn } from '../support/raising.ts';
 import { client, submit, untilDone } from './support/api.ts';
 import { endsOf } from './support/claims.ts';
 import { serviceEnv, useService } from './support/main-process.ts';
@@ -229,4 +230,42 @@ it('leaves no error and no token in the log, and no token in the database', asyn
   });
   expect(JSON.stringify(service.main.logs)).not.toContain(token);
   expect(errorsIn(service.main.logs)).toEqual([]);
+});
+
+describe('while the database refuses it for a moment', { timeout: 60_000 }, () => {
+  const NEWLY_CANCELED = 'NEW.cancel_requested_at IS NOT NULL AND OLD.cancel_requested_at IS NULL';
+  const NEW_PROGRESS = 'NEW.progress::text IS DISTINCT FROM OLD.progress::text';
+  const refuse = (sqlState: string, table: 'jobs' | 'run_queue', when: string) =>
+    raiseOn('UPDATE', table, sqlState, { sql: database.sql, times: 3, when });
+
+  it.each(['40001', '40P01', '55P03', '57014'])(
+    'with %s: a hand-over, progress, a completion and a cancel take their time',
+    async (sqlState) => {
+      const errors = [
+        await refuse(sqlState, 'run_queue', "NEW.held_by = 'backend' AND OLD.held_by = 'runner'"),
+        await refuse(sqlState, 'jobs', NEW_PROGRESS),
+        await raiseOn('INSERT', 'job_runs', sqlState, { sql: database.sql, times: 3 }),
+        await refuse(sqlState, 'run_queue', NEWLY_CANCELED),
+      ];
+      const [done, canceled] = [await defer(), await defer()];
+      expect((await tell(`${done.url}/progress`, { percent: 30 })).status).toBe(204);
+      expect((await tell(done.url, { status: 'succeeded', output: 1 })).status).toBe(204);
+      expect((await ask('POST', `/v1/jobs/${canceled.id}/cancel`)).json).toMatchObject({ status: 'canceled' });
+      expect(await jobOf(done.id)).toMatchObject({ status: 'succeeded', output: 1, runs: 1 });
+      for (const one of errors) expect(await one.raised()).toBe(3);
+    },
+  );
+
+  it('because it fails over: a completion is taken, other reports are to be sent again', async () => {
+    const { id, url } = await defer();
+    await refuse('25006', 'jobs', NEW_PROGRESS);
+    const ends = await raiseOn('INSERT', 'job_runs', '25006', { sql: database.sql, times: 3 });
+    const refused = await tell(`${url}/progress`, { percent: 30 });
+    expectProblem(refused, 'database_unavailable');
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
+    await eventually(async () => expect((await tell(`${url}/progress`, { percent: 30 })).status).toBe(204));
+    expect((await tell(url, { status: 'succeeded', output: 1 })).status).toBe(204);
+    expect(await ends.raised()).toBe(3);
+    expect(await endsOf(ask, id)).toEqual(['succeeded']);
+  });
 });

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
-import { raiseOnInsert } from '../support/raising.ts';
+import { raiseOn } from '../support/raising.ts';
 import { startReceiver } from '../support/receiver.ts';
 import { startService } from '../support/service.ts';
 import { submit, untilDone } from './support/api.ts';
@@ -12,6 +12,7 @@ import { startBackend, startRemoteWorker } from './support/ways-workers.ts';
 /** What the database refuses for a moment, or for good, when a job ends: in each of the four ways to do its work. */
 
 const database = useDatabase();
+const sql = () => ({ sql: database.sql });
 const csv = readFileSync('examples/data/utc-offset-transitions.csv', 'utf8');
 const WAYS = ['inline', 'thread', 'backend', 'remote'] as const;
 
@@ -39,8 +40,8 @@ describe('a job that ends while the database refuses it', { timeout: 120_000 }, 
     const receiver = await startReceiver();
     for (const sqlState of ['40001', '40P01', '55P03', '57014', '25006', '57P01', '53300', '08006']) {
       const errors = [
-        await raiseOnInsert(database, 'job_runs', sqlState, { times: 6 }),
-        await raiseOnInsert(database, 'delivery_attempts', sqlState, { times: 6 }),
+        await raiseOn('INSERT', 'job_runs', sqlState, { ...sql(), times: 6 }),
+        await raiseOn('INSERT', 'delivery_attempts', sqlState, { ...sql(), times: 6 }),
       ];
       const jobs = await Promise.all(WAYS.map((way) => submit(request, job(way, { callback: { url: receiver.url } }))));
       for (const { id, type } of jobs) {
@@ -65,7 +66,7 @@ describe('a job that ends while the database refuses it', { timeout: 120_000 }, 
 
   it('for good: it fails with an error that says so, and is not run again', async () => {
     const { request } = await setStage();
-    await raiseOnInsert(database, 'job_runs', '23514', { when: "NEW.status = 'succeeded'" });
+    await raiseOn('INSERT', 'job_runs', '23514', { ...sql(), when: "NEW.status = 'succeeded'" });
     const jobs = await Promise.all(WAYS.map((way) => submit(request, job(way))));
     for (const { id, type } of jobs) {
       const done = await untilDone(request, id, 30_000);
@@ -83,7 +84,7 @@ describe('a job that ends while the database refuses it', { timeout: 120_000 }, 
       expect(running.count).toBe(2);
     });
     await first.kill();
-    await raiseOnInsert(database, 'job_runs', '23514', { when: `NEW.job_id = '${bad.id}'` });
+    await raiseOn('INSERT', 'job_runs', '23514', { ...sql(), when: `NEW.job_id = '${bad.id}'` });
     const env = { RINGBACK_SECRET_KEY: first.secretKey, RINGBACK_BOOTSTRAP_KEY: first.key };
     const second = await startService({ databaseUrl: database.url, env: { ...env, RINGBACK_ROLES: 'api,keeper' } });
     await eventually(async () => {

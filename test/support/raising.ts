@@ -10,14 +10,18 @@ export interface Raising {
 let triggers = 0;
 
 /**
- * Has the database refuse what is inserted into a table: the first `times` rows for which `when` holds, with an error of that
+ * Has the database refuse what is written into a table: the first `times` rows for which `when` holds, with an error of that
  * SQLSTATE. Counts by a sequence, which is not rolled back. Ends with the test.
  */
-export async function raiseOnInsert(
-  { sql }: Pick<TestDatabase, 'sql'>,
-  table: 'delivery_attempts' | 'job_runs' | 'events',
+export async function raiseOn(
+  write: 'INSERT' | 'UPDATE',
+  table: 'delivery_attempts' | 'job_runs' | 'jobs' | 'run_queue',
   sqlState: string,
-  { times = Number.MAX_SAFE_INTEGER, when = 'true' }: { times?: number; when?: string } = {},
+  {
+    sql,
+    times = Number.MAX_SAFE_INTEGER,
+    when = 'true',
+  }: Pick<TestDatabase, 'sql'> & { readonly times?: number; readonly when?: string },
 ): Promise<Raising> {
   const name = `raising_${++triggers}`;
   await sql.unsafe(`
@@ -31,7 +35,7 @@ export async function raiseOnInsert(
       END IF;
       RETURN NEW;
     END $$;
-    CREATE TRIGGER ${name} BEFORE INSERT ON ringback.${table} FOR EACH ROW EXECUTE FUNCTION ${name}();`);
+    CREATE TRIGGER ${name} BEFORE ${write} ON ringback.${table} FOR EACH ROW EXECUTE FUNCTION ${name}();`);
   let isOver = false;
   const stop = async () => {
     if (isOver) return;

@@ -65,8 +65,10 @@ export class RunReports {
 
   /** A sign of life: the lease lasts so long again, but no longer than the run may take. For workers only. */
   async heartbeat(run: RunRef, leaseMs: number): Promise<Result<Lease>> {
-    const { db } = this.#deps;
-    const [renewed] = await retryContended(() => renewLeases(db.sql, [run], { leaseMs, capped: true }));
+    const { db, clock } = this.#deps;
+    const [renewed] = await retryContended(() =>
+      renewLeases(db.sql, [run], { leaseMs, capped: true, now: clock.now() }),
+    );
     return renewed === undefined ? refuseEnded(db, run) : { ok: true, value: renewed };
   }
 

@@ -92,7 +92,11 @@ export class Runner {
   /** A renewal also tells which of them were called off, should the signal have been missed. */
   async #renew(held: readonly Held[]): Promise<readonly Held[]> {
     const refs = held.map(({ accountId, jobId, runId }) => ({ accountId, jobId, runId }));
-    const renewed = await renewLeases(this.#deps.db.sql, refs, { leaseMs: LEASE_MS, capped: false });
+    const renewed = await renewLeases(this.#deps.db.sql, refs, {
+      leaseMs: LEASE_MS,
+      capped: false,
+      now: this.#deps.clock.now(),
+    });
     const byRun = new Map(renewed.map((run) => [run.runId, run]));
     for (const { runId, canceled } of held) if (byRun.get(runId)?.cancelRequested === true) canceled.abort();
     return held.filter(({ runId }) => !byRun.has(runId));

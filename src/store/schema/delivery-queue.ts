@@ -29,7 +29,7 @@ export const deliveryQueue = ringback.table(
     attemptId: idColumn<AttemptId>('attempt_id'),
     workerId: idColumn<WorkerId>('worker_id'),
     leasedAt: moment('leased_at'),
-    /** By the database's clock. */
+    /** By the later of the database's clock and the holder's. */
     leaseExpiresAt: moment('lease_expires_at'),
   },
   (table) => [

@@ -30,7 +30,7 @@ export const runQueue = ringback.table(
     runId: idColumn<RunId>('run_id'),
     workerId: text('worker_id'),
     heldBy: text('held_by', { enum: RUN_HOLDERS }),
-    /** By the database's clock, as is the deadline: the run's own time is up then. */
+    /** By the later of the database's clock and the holder's; at the deadline the run's own time is up. */
     leaseExpiresAt: moment('lease_expires_at'),
     deadlineAt: moment('deadline_at'),
     cancelRequestedAt: moment('cancel_requested_at'),

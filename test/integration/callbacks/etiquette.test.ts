@@ -233,6 +233,16 @@ test('the rate holds across couriers', async () => {
   expect(took).toBeGreaterThan(1500);
 });
 
+test('a rate that was counted while the clock was ahead keeps nothing back for longer than it takes', async () => {
+  const { receiver, account, endpoint, due } = await setUp();
+  accepted(await registration().change(account.accountId, endpoint.id, { ratePerSecond: 5 }));
+  await database.sql`
+    UPDATE ringback.endpoint_lanes SET paid_until = now() + interval '1 hour' WHERE endpoint_id = ${endpoint.id}`;
+  await due(2);
+  startCourier(parts());
+  await receiver.waitFor(2, 15_000);
+});
+
 describe('an endpoint that keeps its order', () => {
   const order = async (accountId: Account['accountId'], id: MadeEndpoint['id']) =>
     accepted(await registration().change(accountId, id, { ordering: 'endpoint' }));

@@ -5,13 +5,14 @@ import { useDatabase } from '../../support/database.ts';
 import { eventually } from '../../support/eventually.ts';
 import { type DueDelivery, makeAccount, makeDelivery, makeEndpoint } from '../../support/fixtures.ts';
 import { lockRow } from '../../support/locks.ts';
-import { raiseOnInsert } from '../../support/raising.ts';
+import { raiseOn } from '../../support/raising.ts';
 import { startReceiver } from '../../support/receiver.ts';
 import { startCourier } from '../../support/workers.ts';
 
 /** What a courier makes of an answer whose record the database does not take at once. */
 
 const database = useDatabase();
+const sql = () => ({ sql: database.sql });
 const parts = () => ({ database });
 
 beforeEach(async () => {
@@ -36,7 +37,7 @@ const PASSING = ['40001', '40P01', '55P03', '57014', '25006', '57P01', '57P03', 
 describe('an error that passes, at the settlement', () => {
   test.each(PASSING)('%s: the answer is recorded, and nothing is sent twice', async (sqlState) => {
     const { receiver, due } = await oneDue();
-    const errors = await raiseOnInsert(database, 'delivery_attempts', sqlState, { times: 3 });
+    const errors = await raiseOn('INSERT', 'delivery_attempts', sqlState, { ...sql(), times: 3 });
     startCourier(parts());
     await untilStatus(due, 'delivered');
     expect(await errors.raised()).toBe(3);
@@ -47,7 +48,7 @@ describe('an error that passes, at the settlement', () => {
   test('of many settled together: each is recorded once', async () => {
     const { receiver, due, another } = await oneDue();
     const all = [due, ...(await Promise.all(Array.from({ length: 19 }, another)))];
-    await raiseOnInsert(database, 'delivery_attempts', '40P01', { times: 30 });
+    await raiseOn('INSERT', 'delivery_attempts', '40P01', { ...sql(), times: 30 });
     startCourier(parts(), { concurrency: 20, endpointConcurrency: 20 });
     for (const one of all) await untilStatus(one, 'delivered');
     for (const one of all) expect(await attemptsOf(one)).toMatchObject([{ outcome: 'delivered' }]);
@@ -88,7 +89,7 @@ describe('an error that does not pass', () => {
   ])('about %s: the attempt is on record for what it was', async (_what, when) => {
     const { receiver, due } = await oneDue();
     receiver.answerAll({ status: 200, headers: { 'x-poison': 'poison' }, body: 'longer than five' });
-    await raiseOnInsert(database, 'delivery_attempts', '23514', { when });
+    await raiseOn('INSERT', 'delivery_attempts', '23514', { ...sql(), when });
     const { lines } = startCourier(parts());
     await untilStatus(due, 'delivered');
     const [attempt, ...more] = await attemptsOf(due);
@@ -104,7 +105,7 @@ describe('an error that does not pass', () => {
   ])('about a status of %i: our fault is on record, the delivery ends as it would', async (status, end, count) => {
     const { receiver, due } = await oneDue();
     receiver.answerAll({ status });
-    await raiseOnInsert(database, 'delivery_attempts', '22003', { when: 'NEW.response_status IS NOT NULL' });
+    await raiseOn('INSERT', 'delivery_attempts', '22003', { ...sql(), when: 'NEW.response_status IS NOT NULL' });
     startCourier(parts());
     await untilStatus(due, end);
     const attempts = await attemptsOf(due);

@@ -60,6 +60,16 @@ describe('submissions a second', () => {
     expect(counted(await ask(accountId, 15))).toEqual({ ok: 10, too_many_submissions: 5 });
   });
 
+  test('are let in again after a second at most when the clock was ahead as they were counted', async () => {
+    const { accountId } = await makeAccount(database.db);
+    const { ask } = admission({ perSecond: 10 });
+    await ask(accountId, 1);
+    await letPass(accountId, '-1 hour');
+    expect(counted(await ask(accountId, 1))).toEqual({ too_many_submissions: 1 });
+    await letPass(accountId, '1 second');
+    expect(counted(await ask(accountId, 5))).toEqual({ ok: 5 });
+  });
+
   test('are counted for all processes together', async () => {
     const { accountId } = await makeAccount(database.db);
     const [one, other] = [admission({ perSecond: 5 }), admission({ perSecond: 5 })];

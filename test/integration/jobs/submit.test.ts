@@ -2,7 +2,6 @@ import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { type AccountId, type JobId, newId } from '#domain/ids.ts';
 import type { Result } from '#domain/problem.ts';
-import { isUnavailable } from '#store/database.ts';
 import { findJob } from '#store/job-reads.ts';
 import { type AnyJobDefinition, defineJob } from '../../../src/jobs/type/define.ts';
 import { jobJson } from '../../../src/jobs/read/job-view.ts';
@@ -100,9 +99,8 @@ describe('a submission is refused, and nothing is stored,', () => {
   test('with an error that says so when the database cannot be reached', async () => {
     const db = database.open({ url: 'postgres://nobody@127.0.0.1:1/x', max: 1 });
     const cutOff = submitter({ db, announceRuns: () => expect.fail('nothing was stored') });
-    const submitted = cutOff.submit(newId('acc', 1), { type: 'test.anything', input: 1 });
-    const error = await submitted.catch((reason: unknown) => reason);
-    expect(isUnavailable(error)).toBe(true);
+    const submitted = await cutOff.submit(newId('acc', 1), { type: 'test.anything', input: 1 });
+    expect(submitted).toMatchObject({ ok: false, code: 'database_unavailable', retryAfter: 2 });
   });
 });
 

@@ -32,7 +32,7 @@ const lapsed = async () => {
 };
 
 const renew = async (held: readonly AttemptRef[]) => {
-  const renewed = await renewAttempts(database.sql, held, LEASE_MS);
+  const renewed = await renewAttempts(database.sql, held, { leaseMs: LEASE_MS, now: new Date(0) });
   return held.filter(({ attemptId }) => !renewed.has(attemptId));
 };
 

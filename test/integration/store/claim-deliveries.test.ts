@@ -203,7 +203,9 @@ describe('a lease', () => {
     await lane(2);
     const [one, other] = (await claim({ leaseMs: -1000 })).deliveries;
     const stranger = { ...refOf(other!), attemptId: newId('att', Date.now()) };
-    expect(await renewAttempts(database.sql, [refOf(one!), stranger], 60_000)).toEqual(new Set([one!.attemptId]));
+    expect(await renewAttempts(database.sql, [refOf(one!), stranger], { leaseMs: 60_000, now: new Date() })).toEqual(
+      new Set([one!.attemptId]),
+    );
     expect(await findLapsedAttempts(database.db, { limit: 10, before: new Date() })).toMatchObject([
       { attemptId: other!.attemptId },
     ]);

@@ -102,7 +102,7 @@ async function wholeLife(db: Database, count: number): Promise<Cost> {
   };
   expect((await measure('insertJobs', () => insertJobs(db.sql, jobsOf(count)))).ids.size).toBe(count);
   const first = await measure('claimRuns', () => claim(db, count));
-  const leases = { leaseMs: 15_000, capped: false };
+  const leases = { leaseMs: 15_000, capped: false, now: new Date() };
   expect(await measure('renewLeases', () => renewLeases(db.sql, first.map(refOf), leases))).toHaveLength(count);
   const [run] = first.map(refOf);
   expect(
@@ -140,7 +140,9 @@ async function deliver(
   const first = await measure('claimDeliveries', () => claimDue(db, ends.length));
   expect(first).toHaveLength(ends.length);
   const held = first.map((delivery) => ({ ...delivery, deliveryId: delivery.id }));
-  expect((await measure('renewAttempts', () => renewAttempts(db.sql, held, 15_000))).size).toBe(ends.length);
+  expect(
+    (await measure('renewAttempts', () => renewAttempts(db.sql, held, { leaseMs: 15_000, now: new Date() }))).size,
+  ).toBe(ends.length);
   const later = { status: 'pending', nextAttemptAt: new Date(Date.now() + 100) } as const;
   const failed = first.map((delivery) => settlement(delivery, { verdict: later }));
   expect((await measure('requeueDeliveries', () => settleDeliveries(db.sql, failed))).size).toBe(ends.length);

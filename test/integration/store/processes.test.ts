@@ -35,6 +35,14 @@ test('a process is silent when neither its lock nor a sign of life is there', as
   expect(await silent()).toEqual([dead]);
 });
 
+test('a process that died while the clock was ahead is silent, for all its sign of life is of the future', async () => {
+  const [dead, skewed] = [newWorker(), newWorker()];
+  await Promise.all([recordPresence(database.db, dead), recordPresence(database.db, skewed)]);
+  await database.sql`
+    UPDATE ringback.processes SET seen_at = now() + CASE WHEN worker_id = ${dead} THEN interval '500 days' ELSE '5 s' END`;
+  expect(await silent()).toEqual([dead]);
+});
+
 test('the lock ends with its session, and is there again with the next one, though the server still has the first', async () => {
   const worker = newWorker();
   await makeSilent(worker);

@@ -12,7 +12,8 @@ beforeEach(async () => {
 });
 
 const GRACE_MS = 10_000;
-const lapsed = (limit = 100) => findLapsedRuns(database.db, { limit, cancelGraceMs: GRACE_MS, before: new Date() });
+const lapsed = (limit = 100, before = new Date()) =>
+  findLapsedRuns(database.db, { limit, cancelGraceMs: GRACE_MS, before });
 const row = (run: RunRef) => rowOf(database, run);
 const jobOf = ({ accountId, jobId }: RunRef) => findJob(database.db, accountId, jobId);
 
@@ -63,6 +64,26 @@ describe('a run has lapsed', () => {
     for (const run of runs) await pass(database, run, 16);
     expect(await lapsed(3)).toHaveLength(3);
     expect(new Set((await lapsed()).map(({ runId }) => runId))).toEqual(new Set(runs.map(({ runId }) => runId)));
+  });
+});
+
+describe('no run has lapsed', () => {
+  const HOUR = 3_600_000;
+
+  test.each<[string, seconds: number, before: number]>([
+    ["whose lease ran out by the database's clock alone: that one has jumped", 16, -HOUR],
+    ["whose lease ran out by the rescuer's clock alone", 14, HOUR],
+  ])('%s', async (_which, seconds, before) => {
+    const run = await jobIn(database, 'runner');
+    await pass(database, run, seconds);
+    expect(await lapsed(100, new Date(Date.now() + before))).toEqual([]);
+  });
+
+  test('that was called off and has its grace by the clock of the rescuer', async () => {
+    const run = await jobIn(database, 'runner', { leaseMs: 600_000 });
+    await requestCancel(database.db, run, new Date());
+    await pass(database, run, 60);
+    expect(await lapsed(100, new Date(Date.now() - 2 * HOUR))).toEqual([]);
   });
 });
 

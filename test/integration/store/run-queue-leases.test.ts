@@ -16,7 +16,8 @@ beforeEach(async () => {
 
 const RUNNER = { leaseMs: 15_000, capped: false };
 const WORKER = { leaseMs: 15_000, capped: true };
-const renew = (runs: readonly RunRef[], lease: typeof RUNNER) => renewLeases(database.sql, runs, lease);
+const renew = (runs: readonly RunRef[], lease: typeof RUNNER, now = new Date()) =>
+  renewLeases(database.sql, runs, { ...lease, now });
 const row = (run: RunRef) => rowOf(database, run);
 
 /** Renews as asked, and tells between which moments the new lease must end. */
@@ -50,6 +51,16 @@ describe('a lease that is renewed', () => {
     const [bounded, unbounded] = [(await row(capped))!, (await row(free))!];
     expect(bounded.lease_expires_at).toEqual(bounded.deadline_at);
     expect(unbounded.lease_expires_at!.getTime()).toBeGreaterThan(unbounded.deadline_at!.getTime());
+  });
+
+  test('lasts by the later of two clocks: neither a database set back nor a statement that waited makes it shorter', async () => {
+    const hour = 3_600_000;
+    const [early, late] = [await jobIn(database, 'runner'), await jobIn(database, 'runner')];
+    const now = await databaseNow(database);
+    await renew([early], RUNNER, new Date(now - hour));
+    await renew([late], RUNNER, new Date(now + hour));
+    expect((await row(early))!.lease_expires_at!.getTime()).toBeGreaterThanOrEqual(now + RUNNER.leaseMs);
+    expect((await row(late))!.lease_expires_at!.getTime()).toBe(now + hour + RUNNER.leaseMs);
   });
 
   test('although somebody else keeps the row of another one locked', async () => {

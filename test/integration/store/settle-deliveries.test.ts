@@ -190,7 +190,9 @@ test('a delivery to be attempted again stays pending until then', async () => {
 
 test('a delivery whose next attempt is due by then can be claimed at once', async () => {
   const due = await makeClaimed(database.db);
-  await settle(settlement(due, { result: rejected(), verdict: { status: 'pending', nextAttemptAt: new Date() } }));
+  const result = rejected();
+  // The moment of the settlement, and not one that is read from the clock a moment later.
+  await settle(settlement(due, { result, verdict: { status: 'pending', nextAttemptAt: result.finishedAt } }));
   expect(await queued(due)).toMatchObject({ state: 'ready' });
   expect(await claimDelivery(database.db, due)).toMatchObject({ id: due.id, attemptCount: 1 });
 });
