@@ -20,6 +20,8 @@ export async function unindexedPartitions({ sql }: Database): Promise<string[]> 
     WHERE child.inhparent = 'ringback.delivery_attempts'::regclass AND NOT EXISTS (
       SELECT FROM pg_index AS index JOIN pg_inherits AS attached ON attached.inhrelid = index.indexrelid
       WHERE index.indrelid = part.oid AND attached.inhparent = 'ringback.delivery_attempts_of_job'::regclass)
+      -- Another process is at it.
+      AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index AS build WHERE build.relid = part.oid)
     ORDER BY part.relname DESC`;
   return partitions.map(({ name }) => name);
 }

@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import postgres from 'postgres';
-import { createCluster, createStandby, dump, POSTGRES_BIN, restore, WITHOUT_POSTGRES } from '../support/cluster.ts';
+import { createCluster, createStandby, dump, POSTGRES_BIN, explainSkipped, restore } from '../support/cluster.ts';
 import { eventually } from '../support/eventually.ts';
 import { type RunningService, startService } from '../support/service.ts';
 
@@ -8,7 +8,7 @@ const env = { RINGBACK_BOOTSTRAP_KEY: `rbk_${'r'.repeat(32)}` };
 const JOBS = 27;
 const SINCE = 'updated_after=2020-01-01T00:00:00Z';
 
-if (POSTGRES_BIN === undefined) afterAll(() => console.warn(WITHOUT_POSTGRES));
+if (POSTGRES_BIN === undefined) afterAll(explainSkipped);
 
 const start = (databaseUrl: string) => startService({ databaseUrl, env });
 

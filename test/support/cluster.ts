@@ -15,8 +15,13 @@ export const POSTGRES_BIN = globSync('/usr/lib/postgresql/*/bin')
   )
   .toSorted((one, other) => versionOf(other) - versionOf(one))[0];
 
-export const WITHOUT_POSTGRES =
+const WITHOUT_POSTGRES =
   'skipped: no PostgreSQL with pg_dump under /usr/lib/postgresql; apt-get install postgresql-15 brings one';
+
+/** Says why, where tests that need one are skipped. */
+export function explainSkipped(): void {
+  console.warn(WITHOUT_POSTGRES);
+}
 
 function versionOf(bin: string): number {
   return Number(/(\d+)\/bin$/.exec(bin)?.[1] ?? 0);

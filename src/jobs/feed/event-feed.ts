@@ -179,7 +179,7 @@ async function read(db: Database, { accountId, filter, place }: Asked, step: Ste
 
 /** Each event with the cursor that stands behind it; answers where all of them have been told. */
 async function* tell(
-  { accountId, filter, place }: Asked,
+  { accountId, filter }: Omit<Asked, 'place'>,
   { events, next }: Pick<Read, 'events' | 'next'>,
 ): AsyncGenerator<FeedItem, Walking, void> {
   for (const event of events) {
