@@ -143,6 +143,20 @@ describe('a delivery whose courier dies', () => {
     expect((await attempts(due)).map(({ outcome }) => outcome)).toEqual(['interrupted', 'interrupted', 'rejected']);
   });
 
+  test('now and then, with answers in between, is never made to wait for it', async () => {
+    const { receiver, lose, read, makeDue } = await setStage();
+    for (let failures = 1; failures <= 2; failures++) {
+      for (let round = 1; round <= 2; round++) await lose(MINUTES);
+      receiver.script({ status: 500 });
+      const { worker } = startCourier(parts(), { schedule: MINUTES, pollMs: 3_600_000 });
+      await eventually(async () => expect(await read()).toMatchObject({ attemptCount: 3 * failures }));
+      await worker.stop(1000);
+      await database.sql`UPDATE ringback.endpoint_health SET circuit = 'closed', resume_at = NULL, allowance = NULL`;
+      expect(await read()).toMatchObject({ state: 'delayed', scheduleFrom: 2 * failures });
+      await makeDue();
+    }
+  });
+
   test('after it had failed is sent again at once, and keeps the step it was at', async () => {
     const { receiver, lose, read, makeDue } = await setStage();
     receiver.script({ status: 503 });

@@ -124,7 +124,7 @@ describe('the upgrade leaves', () => {
     onTestFinished(() => db.close());
     expect(await findJob(db, job.accountId, job.id)).toMatchObject({
       status: 'succeeded',
-      output: { rows: [1, null] },
+      outputText: '{"rows":[1,null]}',
       progress: { percent: 50 },
       metadata: { order: '4711' },
       runCount: 2,
@@ -136,7 +136,7 @@ describe('the upgrade leaves', () => {
       resultRunId: null,
       cancelRequestedAt: null,
     });
-    expect(await findJob(db, nothing.accountId, nothing.id)).toMatchObject({ status: 'succeeded', output: null });
+    expect(await findJob(db, nothing.accountId, nothing.id)).toMatchObject({ status: 'succeeded', outputText: 'null' });
     expect(await listRuns(db, job.accountId, job.id)).toMatchObject([{ status: 'failed' }, { status: 'succeeded' }]);
   });
 
