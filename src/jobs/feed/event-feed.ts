@@ -128,12 +128,12 @@ export class EventFeed {
         const chunk = tail.chunkAfter(place);
         if (chunk !== undefined) {
           const events = chunk.events.filter((event) => isWanted(event, asked.filter, place));
-          place = yield* tell({ ...asked, place }, { events, next: { ...place, ...chunk.to } });
+          place = yield* tell(asked, { events, next: { ...place, ...chunk.to } });
           hasMore = false;
         } else if (hasMore || tail.hasLost(place)) {
           const page = await this.#reads.add({ ...asked, place });
           if (page === undefined) return;
-          place = yield* tell({ ...asked, place }, page);
+          place = yield* tell(asked, page);
           ({ hasMore } = page);
           // Far from the last event that was wanted: all in between need not be looked at again.
           if (hasMore && page.events.length === 0) yield itemOf({ ...asked, place });

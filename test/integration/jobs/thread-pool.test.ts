@@ -266,7 +266,7 @@ describe('threads', () => {
     const { scripts } = JSON.parse(await readFile('package.json', 'utf8')) as { scripts: { start: string } };
     const flags = scripts.start.split(' ').slice(1, -1);
     expect(flags.join(' ')).toMatch(/--max-semi-space-size=\d+ --heap-growing-percent=\d+/);
-    expect(await runInNode(...flags)).toEqual({
+    expect(await runInNode(...flags)).toMatchObject({
       execArgv: flags,
       outcomes: [
         { kind: 'value', text: '{"n":1}' },
@@ -575,7 +575,7 @@ describe('a file made in a thread', () => {
   ])('%s fails its reader', async (_what, type, expected) => {
     const pool = openPool();
     const error = await readToEnd(await bodyOf(call(pool, type))).catch((thrown: unknown) => thrown);
-    expect(failureOf(error)).toEqual(expected);
+    expect(failureOf(error)).toMatchObject(expected);
     expect(await valueOf(call(pool, 'call.echo', 1))).toBe(1);
   });
 
