@@ -15,7 +15,14 @@ import { dispatchWork, type HandlerWork } from '#jobs/run/work.ts';
 import { ClockGuard } from '#keeper/clock-guard.ts';
 import { DeadProcesses } from '#keeper/dead-processes.ts';
 import { Keeper, type Task } from '#keeper/keeper.ts';
-import { endPartitions, forgetKeys, makePartitions, vacuumQueues } from '#keeper/upkeep.ts';
+import {
+  endPartitions,
+  forgetKeys,
+  indexPartitions,
+  makePartitions,
+  recogniseServer,
+  vacuumQueues,
+} from '#keeper/upkeep.ts';
 import { lapsedBefore, LEASE_MS } from '#queue/leases.ts';
 import { VERSION } from './version.ts';
 import { DELIVERIES, type Parts, type ServiceDeps, type Shared } from './parts.ts';
@@ -141,6 +148,8 @@ function createKeeper({ config, log }: ServiceDeps, parts: Parts, shared: Shared
     { name: 'forget idempotency keys', everyMs: 60_000, run: guarded(() => forgetKeys(upkeep)) },
     { name: 'retire jobs', everyMs: 5000, run: guarded(() => retention.run()) },
     { name: 'vacuum queues', everyMs: 3000, run: () => vacuumQueues(upkeep) },
+    { name: 'recognise server', everyMs: 5000, run: () => recogniseServer(upkeep) },
+    { name: 'index partitions', everyMs: 60_000, run: () => indexPartitions(upkeep) },
     { name: 'make partitions', everyMs: 3_600_000, run: () => makePartitions(upkeep) },
     { name: 'drop partitions', everyMs: 3_600_000, run: guarded(() => endPartitions(upkeep, recordRetentionDays)) },
   ];

@@ -104,7 +104,8 @@ async function migrateWhenReady(url: string, log: Logger): Promise<void> {
   const deadline = performance.now() + START_PATIENCE_MS;
   for (;;) {
     try {
-      await migrate(url);
+      const epoch = await migrate(url);
+      if (epoch !== undefined) log.info({ ...epoch }, 'the database is on another server, or its server was restarted');
       return;
     } catch (error) {
       if (isForbidden(error)) throw new StartError(`the database refuses us: ${describe(error)}`, { cause: error });

@@ -1,8 +1,9 @@
 import type { Clock } from '#domain/clock.ts';
 import type { Logger } from '#log.ts';
 import type { Database } from '#store/database.ts';
+import { isEpochBusy, recogniseAgain } from '#store/database-epochs.ts';
 import { deleteExpiredKeys } from '#store/idempotency.ts';
-import { createPartitions, dropPartitions } from '#store/partitions.ts';
+import { createPartitions, dropPartitions, indexPartition, unindexedPartitions } from '#store/partitions.ts';
 import { findUncleanQueues, vacuumQueue } from '#store/vacuum.ts';
 
 export interface UpkeepDeps {
@@ -24,6 +25,25 @@ export async function makePartitions({ db, clock, log }: UpkeepDeps): Promise<vo
   for (const { name, failure } of await createPartitions(db, clock.now())) {
     if (failure === null) log.info({ partition: name }, 'partition made');
     else log.error({ partition: name, failure }, 'partition could not be made; its rows stay in the default one');
+  }
+}
+
+/** Sees that a standby was promoted, or the server restored or restarted, under a running service. */
+export async function recogniseServer({ db, log }: Pick<UpkeepDeps, 'db' | 'log'>): Promise<void> {
+  try {
+    const epoch = await recogniseAgain(db);
+    if (epoch !== undefined) log.warn({ ...epoch }, 'the database is on another server, or its server was restarted');
+  } catch (error) {
+    if (!isEpochBusy(error)) throw error;
+    log.warn('the database is on another server; a transaction that has written events stays open: trying again');
+  }
+}
+
+/** Builds what a migration leaves out for large partitions, one at a time; attempts are recorded meanwhile. */
+export async function indexPartitions({ db, log }: UpkeepDeps): Promise<void> {
+  for (const partition of await unindexedPartitions(db)) {
+    await indexPartition(db, partition);
+    log.info({ partition }, 'partition indexed by job');
   }
 }
 

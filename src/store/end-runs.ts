@@ -16,6 +16,8 @@ export interface RunEnd {
   /** Null without a run. */
   readonly runStatus: EndedRunStatus | null;
   readonly runError: JobError | null;
+  /** Of a handler that failed, bounded. */
+  readonly stack?: string;
   readonly jobStatus: 'in_progress' | FinalJobStatus;
   readonly jobError: JobError | null;
   /** An inline result. */
@@ -81,7 +83,7 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
   const ended = await sql<({ id: JobId } & Ended)[]>`
     WITH r AS MATERIALIZED (
       SELECT * FROM json_to_recordset(${`[${rows.join(',')}]`}::text::json) AS r (
-        "accountId" text, "jobId" text, "runId" text, sequence int, pool text, "runStatus" text, "runError" json, "jobStatus" text,
+        "accountId" text, "jobId" text, "runId" text, sequence int, pool text, "runStatus" text, "runError" json, stack text, "jobStatus" text,
         "jobError" json, "outputText" text, "resultType" text, "resultBytes" bigint, "resultSha256" text,
         "uploadId" text, progress json, "nextRunAt" timestamptz, "endedAt" timestamptz, "eventId" text, "eventType" text,
         before text, after text, "deliveryId" text, "endpointId" text)
@@ -128,8 +130,8 @@ export async function endRuns(sql: Connection, ends: readonly RunEnd[]): Promise
         job.is_told,
         r.*
     ), run AS (
-      INSERT INTO ringback.job_runs (account_id, id, job_id, number, status, worker_id, error, started_at, finished_at)
-      SELECT account_id, "runId", id, run_count, "runStatus", worker_id, "runError", run_started_at, "endedAt"
+      INSERT INTO ringback.job_runs (account_id, id, job_id, number, status, worker_id, error, stack, started_at, finished_at)
+      SELECT account_id, "runId", id, run_count, "runStatus", worker_id, "runError", stack, run_started_at, "endedAt"
       FROM ended WHERE "runId" IS NOT NULL
     ), event AS (
       INSERT INTO ringback.events (account_id, id, type, job_id, sequence, body, created_at)

@@ -70,7 +70,7 @@ export async function readFeed(
         SELECT * FROM (
           SELECT xid, id, type, job_id, sequence, body, created_at FROM ringback.events
           WHERE account_id || '' = ${accountId} AND (xid, id) > (${xid}::xid8, ${eventId})
-            AND xid < pg_snapshot_xmin(pg_current_snapshot())
+            AND xid < (SELECT ringback.feed_position(pg_snapshot_xmin(pg_current_snapshot())))
           ORDER BY xid, id LIMIT ${look}) AS looked_at
         WHERE (created_at > ${match.after} OR xid >= ${match.anyFrom}::xid8)
           AND (${match.types}::text[] IS NULL OR type = ANY (${match.types}::text[])
@@ -80,15 +80,15 @@ export async function readFeed(
     SELECT seen.horizon, (SELECT count(*)::int FROM page) AS found, stop.xid AS "stopXid", stop.id AS "stopId",
       held.id AS "heldId", page.id, page.type, page.job_id AS "jobId", page.sequence, page.created_at AS "createdAt",
       page.body, page.xid
-    FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS horizon) AS seen
+    FROM (SELECT ringback.feed_position(pg_snapshot_xmin(pg_current_snapshot())) AS horizon) AS seen
     LEFT JOIN (
       SELECT xid, id FROM ringback.events
       WHERE account_id || '' = ${accountId} AND (xid, id) > (${xid}::xid8, ${eventId})
-        AND xid < pg_snapshot_xmin(pg_current_snapshot())
+        AND xid < (SELECT ringback.feed_position(pg_snapshot_xmin(pg_current_snapshot())))
       ORDER BY xid, id OFFSET ${look - 1} LIMIT 1) AS stop ON (SELECT count(*) FROM page) < ${limit}
     LEFT JOIN (
       SELECT id FROM ringback.events
-      WHERE account_id || '' = ${accountId} AND xid >= pg_snapshot_xmin(pg_current_snapshot())
+      WHERE account_id || '' = ${accountId} AND xid >= (SELECT ringback.feed_position(pg_snapshot_xmin(pg_current_snapshot())))
       ORDER BY xid, id LIMIT 1) AS held ON (SELECT count(*) FROM page) < ${limit}
     LEFT JOIN page ON coalesce(page.bytes_before, 0) < ${maxBytes}
     ORDER BY page.xid, page.id`;
@@ -116,7 +116,7 @@ export async function readFeedOfJob(
       FROM (
         SELECT * FROM job_event
         WHERE account_id = ${accountId} AND (xid, id) > (${xid}::xid8, ${eventId})
-          AND xid < pg_snapshot_xmin(pg_current_snapshot())
+          AND xid < (SELECT ringback.feed_position(pg_snapshot_xmin(pg_current_snapshot())))
           AND (created_at > ${match.after} OR xid >= ${match.anyFrom}::xid8)
           AND (${match.types}::text[] IS NULL OR type = ANY (${match.types}::text[])
             OR split_part(type, '.', 1) || '.*' = ANY (${match.types}::text[]))
@@ -125,10 +125,10 @@ export async function readFeedOfJob(
     SELECT seen.horizon, (SELECT count(*)::int FROM page) AS found, NULL AS "stopXid", NULL AS "stopId",
       held.id AS "heldId", page.id, page.type, page.job_id AS "jobId", page.sequence, page.created_at AS "createdAt",
       page.body, page.xid
-    FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS horizon) AS seen
+    FROM (SELECT ringback.feed_position(pg_snapshot_xmin(pg_current_snapshot())) AS horizon) AS seen
     LEFT JOIN (
       SELECT max(id) AS id FROM job_event
-      WHERE account_id = ${accountId} AND xid >= pg_snapshot_xmin(pg_current_snapshot())) AS held ON true
+      WHERE account_id = ${accountId} AND xid >= (SELECT ringback.feed_position(pg_snapshot_xmin(pg_current_snapshot())))) AS held ON true
     LEFT JOIN page ON coalesce(page.bytes_before, 0) < ${maxBytes}
     ORDER BY page.xid, page.id`;
   return readOf(rows, limit);

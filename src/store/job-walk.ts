@@ -6,12 +6,12 @@ import type { JobRecord } from './jobs.ts';
 
 /**
  * The order of changes: events by the transaction that wrote them. Once no transaction below a transaction id is under way,
- * nothing can appear below it any more: that is the horizon, and a walk reads up to it. See docs/decisions/0010.
+ * nothing can appear below it any more: that is the horizon, and a walk reads up to it. See docs/decisions/0010 and 0022.
  */
 
 /** After that event, which need not exist. */
 export interface WalkPlace {
-  /** PostgreSQL's xid8 in decimal. */
+  /** A position in the feed, xid8 in decimal: a transaction id with the database's generation in its upper bits. */
   readonly xid: string;
   readonly eventId: EventId | '';
 }
@@ -36,8 +36,8 @@ export async function findWalkStart({ sql }: Database, accountId: AccountId, aft
   const since = new Date(Math.max(0, after.getTime() - SLACK_MS));
   const bound = idBound('evt', since.getTime());
   const [start] = await sql<[WalkStart]>`
-    SELECT pg_snapshot_xmax(pg_current_snapshot()) AS "nextXid", xid FROM (
-      (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xid)
+    SELECT ringback.feed_position(pg_snapshot_xmax(pg_current_snapshot())) AS "nextXid", xid FROM (
+      (SELECT ringback.feed_position(pg_snapshot_xmin(pg_current_snapshot())) AS xid)
       UNION ALL
       (SELECT xid FROM ringback.events
         WHERE account_id = ${accountId} AND id < ${bound}
@@ -85,7 +85,7 @@ export async function walkJobs({ sql }: Database, accountId: AccountId, match: J
       SELECT event.xid AS event_xid, event.id AS event_id, job.* FROM (
         SELECT xid, id, job_id, sequence, created_at FROM ringback.events
         WHERE account_id || '' = ${accountId} AND (xid, id) > (${xid}::xid8, ${eventId})
-          AND xid < pg_snapshot_xmin(pg_current_snapshot())
+          AND xid < (SELECT ringback.feed_position(pg_snapshot_xmin(pg_current_snapshot())))
         ORDER BY xid, id LIMIT ${look}) AS event
       CROSS JOIN LATERAL (
         SELECT * FROM ringback.jobs WHERE account_id = ${accountId} AND id = event.job_id LIMIT 1) AS job -- ONE_BY_ONE
@@ -98,11 +98,11 @@ export async function walkJobs({ sql }: Database, accountId: AccountId, match: J
     )
     SELECT seen.horizon, stop.xid AS "stopXid", stop.id AS "stopId",
       page.event_xid AS "eventXid", page.event_id AS "eventId", ${jobColumns(sql)}
-    FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS horizon) AS seen
+    FROM (SELECT ringback.feed_position(pg_snapshot_xmin(pg_current_snapshot())) AS horizon) AS seen
     LEFT JOIN (
       SELECT xid, id FROM ringback.events
       WHERE account_id || '' = ${accountId} AND (xid, id) > (${xid}::xid8, ${eventId})
-        AND xid < pg_snapshot_xmin(pg_current_snapshot())
+        AND xid < (SELECT ringback.feed_position(pg_snapshot_xmin(pg_current_snapshot())))
       ORDER BY xid, id OFFSET ${look - 1} LIMIT 1) AS stop ON (SELECT count(*) FROM page) < ${limit}
     LEFT JOIN page ON true
     ORDER BY page.event_xid, page.event_id`;

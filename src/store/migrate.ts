@@ -1,6 +1,7 @@
 import { drizzle } from 'drizzle-orm/postgres-js';
 import { migrate as runMigrations } from 'drizzle-orm/postgres-js/migrator';
 import { fileURLToPath } from 'node:url';
+import { type EpochChange, isEpochBusy, recogniseDatabase } from './database-epochs.ts';
 import { clientFor } from './drizzle-client.ts';
 import { Patience } from './patience.ts';
 import { Session } from './session.ts';
@@ -14,10 +15,11 @@ const LOCK = '8243122698044695403';
 
 /**
  * Brings the database up to this version's schema. Any number of processes may call it at once: all but one wait on an
- * advisory lock, then find nothing to do.
+ * advisory lock, then find nothing to do. Returns the epoch that began, when the data is not where it was before
+ * (`recogniseDatabase`); what stands in its way is left to the maintenance role.
  * @param url a direct connection: the lock belongs to a session
  */
-export async function migrate(url: string): Promise<void> {
+export async function migrate(url: string): Promise<EpochChange | undefined> {
   const session = await Session.open({
     url,
     applicationName: 'ringback-migrate',
@@ -34,6 +36,10 @@ export async function migrate(url: string): Promise<void> {
       migrationsFolder: FOLDER,
       migrationsSchema: 'ringback',
       migrationsTable: 'migrations',
+    });
+    return await begin((tx) => recogniseDatabase(tx)).catch((error: unknown) => {
+      if (isEpochBusy(error)) return undefined;
+      throw error;
     });
   } finally {
     await session.end();

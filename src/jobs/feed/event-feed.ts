@@ -3,6 +3,7 @@ import { refuseCursor } from '#domain/cursor.ts';
 import type { AccountId } from '#domain/ids.ts';
 import { type Result, refuse } from '#domain/problem.ts';
 import type { Database } from '#store/database.ts';
+import { findEpoch } from '#store/database-epochs.ts';
 import { type FeedEvent, readFeed, readFeedOfJob } from '#store/event-feed.ts';
 import { startWalk, type Walking } from '../read/job-walk.ts';
 import { Batches } from '../run/batches.ts';
@@ -56,7 +57,8 @@ interface Asked {
 const LOOK = 2000;
 const MAX_PAGE_BYTES = 4 * 1024 * 1024;
 const NOT_OURS = 'must be the next_cursor of an earlier page of this feed, asked for with the same filters';
-const FROM_BEFORE = 'is from before the database was restored; start anew with created_after';
+const FROM_ANOTHER_COPY =
+  'is from a state of the database that is gone: it was restored to an earlier one; start anew with created_after, from before the restored backup';
 
 export interface EventFeedDeps {
   readonly db: Database;
@@ -90,7 +92,7 @@ export class EventFeed {
       { accountId, filter, place: place.value },
       { limit, maxBytes: MAX_PAGE_BYTES },
     );
-    if (page === undefined) return refusalOf(query, FROM_BEFORE);
+    if (page === undefined) return refusalOf(query, FROM_ANOTHER_COPY);
     const nextCursor = sealPlace(accountId, filter, page.next);
     return { ok: true, value: { items: page.events, nextCursor, hasMore: page.hasMore } };
   }
@@ -109,7 +111,7 @@ export class EventFeed {
     if (!place.ok) return place;
     const asked = { accountId, filter: query.filter, place: place.value };
     const first = await this.#reads.add(asked);
-    if (first === undefined) return refusalOf(query, FROM_BEFORE);
+    if (first === undefined) return refusalOf(query, FROM_ANOTHER_COPY);
     return { ok: true, value: this.#follow(asked, first, signal) };
   }
 
@@ -120,18 +122,18 @@ export class EventFeed {
     const isOver = () => tail.isOver || signal.aborted || performance.now() > endsAt;
     try {
       // At once: who is cut off before the first event goes on from here.
-      yield itemOf(asked);
+      yield itemOf({ ...asked, place: { ...asked.place, epoch: first.next.epoch } });
       let { place, hasMore } = { place: yield* tell(asked, first), hasMore: first.hasMore };
       while (!isOver()) {
         const chunk = tail.chunkAfter(place);
         if (chunk !== undefined) {
           const events = chunk.events.filter((event) => isWanted(event, asked.filter, place));
-          place = yield* tell({ ...asked, place }, { events, next: { ...place, ...chunk.to } });
+          place = yield* tell(asked, { events, next: { ...place, ...chunk.to } });
           hasMore = false;
         } else if (hasMore || tail.hasLost(place)) {
           const page = await this.#reads.add({ ...asked, place });
           if (page === undefined) return;
-          place = yield* tell({ ...asked, place }, page);
+          place = yield* tell(asked, page);
           ({ hasMore } = page);
           // Far from the last event that was wanted: all in between need not be looked at again.
           if (hasMore && page.events.length === 0) yield itemOf({ ...asked, place });
@@ -163,24 +165,25 @@ export class EventFeed {
 /** Undefined when the place is one of another database's. */
 async function read(db: Database, { accountId, filter, place }: Asked, step: Step): Promise<Read | undefined> {
   const { types = null, jobId } = filter;
+  const { token: epoch, isKnown } = await findEpoch(db, place.epoch);
+  if (!isKnown) return undefined;
   const match = { types, after: place.after, anyFrom: place.anyFrom };
   const { events, stoppedAt, horizon } =
     jobId === undefined
       ? await readFeed(db, accountId, match, { ...place, ...step, look: LOOK })
       : await readFeedOfJob(db, accountId, jobId, match, { ...place, ...step });
-  // The horizon never goes back; only another cluster's is behind.
   if (BigInt(place.xid) > BigInt(horizon)) return undefined;
-  const next = { ...place, ...(stoppedAt ?? { xid: horizon, eventId: '' as const }) };
+  const next = { ...place, epoch, ...(stoppedAt ?? { xid: horizon, eventId: '' as const }) };
   return { events, next, hasMore: stoppedAt !== undefined };
 }
 
 /** Each event with the cursor that stands behind it; answers where all of them have been told. */
 async function* tell(
-  { accountId, filter, place }: Asked,
+  { accountId, filter }: Omit<Asked, 'place'>,
   { events, next }: Pick<Read, 'events' | 'next'>,
 ): AsyncGenerator<FeedItem, Walking, void> {
   for (const event of events) {
-    const cursor = sealPlace(accountId, filter, { ...place, ...placeOf(event) });
+    const cursor = sealPlace(accountId, filter, { ...next, ...placeOf(event) });
     yield { kind: 'event', event, cursor };
   }
   return next;

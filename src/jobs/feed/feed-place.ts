@@ -13,7 +13,7 @@ export interface FeedFilter {
 }
 
 /** Before the first event there can be. */
-export const BEGINNING: Walking = { xid: '0', eventId: '', after: new Date(0), anyFrom: '0' };
+export const BEGINNING: Walking = { xid: '0', eventId: '', after: new Date(0), anyFrom: '0', epoch: '' };
 
 export function sealPlace(accountId: AccountId, filter: FeedFilter, place: Walking): string {
   return sealCursor(scopeOf(accountId, filter), membersOf(place));

@@ -34,6 +34,8 @@ export interface HandlerFailure {
   readonly retryAfterMs: number | null;
   /** Where an output does not fit its schema. */
   readonly faults?: readonly Fault[];
+  /** Of what the handler threw, for operators: never shown to clients. */
+  readonly stack?: string;
 }
 
 export type HandlerContext = Omit<JobContext<unknown>, 'input' | 'signal'>;
@@ -181,7 +183,25 @@ export function failureOf(error: unknown): HandlerFailure {
   } catch {
     // It cannot even be asked what it is.
   }
-  return failed('handler_error', messageOf(error), retryable, retryAfterMs);
+  const stack = stackOf(error);
+  return {
+    ...failed('handler_error', messageOf(error), retryable, retryAfterMs),
+    ...(stack !== undefined && { stack }),
+  };
+}
+
+const MAX_STACK = 8192;
+
+/** With the causes; undefined where there is none. */
+function stackOf(error: unknown): string | undefined {
+  const stacks: string[] = [];
+  try {
+    for (let cause = error; cause instanceof Error && stacks.length < 5; cause = cause.cause)
+      if (typeof cause.stack === 'string') stacks.push(cause.stack.slice(0, MAX_STACK));
+  } catch {
+    // As in `failureOf`: it may be anything.
+  }
+  return stacks.length === 0 ? undefined : toCleanText(stacks.join('\nCaused by: '), MAX_STACK);
 }
 
 /** Marks what a schema threw, apart from what it answered. */

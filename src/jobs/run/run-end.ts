@@ -77,7 +77,13 @@ function failedRun(
   failure: HandlerFailure | null,
   context: RunEndContext,
 ): RunEnd {
-  const run = { runStatus, runError: error, ...(runStatus !== 'lost' && ran(job, context)) };
+  const stack = failure?.stack;
+  const run = {
+    runStatus,
+    runError: error,
+    ...(stack !== undefined && { stack }),
+    ...(runStatus !== 'lost' && ran(job, context)),
+  };
   // Called off while it ran: no run follows a failed one.
   if (job.cancelRequestedAt !== null) return { ...over(job, 'canceled', CANCELED, context), ...run };
   const { policy, now, random } = context;

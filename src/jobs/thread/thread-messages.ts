@@ -52,21 +52,22 @@ export interface PostedError {
   readonly message: string;
   readonly retryable: boolean;
   readonly retryAfterMs: number | null;
+  readonly stack: string | undefined;
 }
 
 export function toPosted(error: unknown): PostedError {
-  const { retryable, retryAfterMs } = failureOf(error);
+  const { retryable, retryAfterMs, stack } = failureOf(error);
   try {
     const said: Record<'name' | 'message', unknown> = error instanceof Error ? error : new Error(messageOf(error));
-    return { name: String(said.name), message: String(said.message), retryable, retryAfterMs };
+    return { name: String(said.name), message: String(said.message), retryable, retryAfterMs, stack };
   } catch {
-    return { name: 'Error', message: messageOf(error), retryable, retryAfterMs };
+    return { name: 'Error', message: messageOf(error), retryable, retryAfterMs, stack };
   }
 }
 
 /** An error of the same name and message, and of the same kind for `failureOf`. */
-export function toError({ name, message, retryable, retryAfterMs }: PostedError): Error {
-  return Object.assign(errorOfKind(message, retryable, retryAfterMs), { name });
+export function toError({ name, message, retryable, retryAfterMs, stack }: PostedError): Error {
+  return Object.assign(errorOfKind(message, retryable, retryAfterMs), { name, ...(stack !== undefined && { stack }) });
 }
 
 function errorOfKind(message: string, retryable: boolean, retryAfterMs: number | null): Error {

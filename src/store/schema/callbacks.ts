@@ -258,6 +258,7 @@ export const deliveryAttempts = ringback.table(
   (table) => [
     primaryKey({ name: 'delivery_attempts_pkey', columns: [table.accountId, table.id, table.startedAt] }),
     index('delivery_attempts_of_delivery').on(table.deliveryId, table.number),
+    index('delivery_attempts_of_job').on(table.jobId),
     check('delivery_attempts_outcome', oneOf('outcome', ATTEMPT_OUTCOMES)),
     check('delivery_attempts_trigger', oneOf('trigger', ATTEMPT_TRIGGERS)),
     check('delivery_attempts_number', sql.raw('number >= 1')),

@@ -19,8 +19,11 @@ export function oneOf(column: string, values: readonly string[]): SQL {
   return sql.raw(`${column} IN (${values.map((value) => `'${value}'`).join(', ')})`);
 }
 
-/** PostgreSQL's 64-bit transaction id; filled by the database. As text: it does not fit a JavaScript number. */
+/**
+ * PostgreSQL's 64-bit transaction id, with the generation of the database in its upper bits; filled by the database. As text: it
+ * does not fit a JavaScript number.
+ */
 export const transactionId = () =>
   customType<{ data: string; default: true }>({ dataType: () => 'xid8' })('xid').default(
-    sql.raw('pg_current_xact_id()'),
+    sql.raw('ringback.feed_position(pg_current_xact_id())'),
   );

@@ -106,6 +106,8 @@ export const jobRuns = ringback.table(
     status: text({ enum: ENDED_RUN_STATUSES }).notNull(),
     workerId: text('worker_id').notNull(),
     error: json().$type<JobError>(),
+    /** Of the handler that failed, for operators; never shown to clients. */
+    stack: text(),
     startedAt: moment('started_at').notNull(),
     finishedAt: moment('finished_at').notNull(),
   },

@@ -121,7 +121,7 @@ describe('a handler in a thread', () => {
     ['an Error that cannot be cloned', 'trap', failure(expect.any(String))],
     ['what cannot be looked at', 'proxy', failure(expect.any(String))],
   ])('that throws %s fails as it would without a thread', async (_thrown, input, expected) => {
-    expect(await call(openPool(), 'call.throw', input)).toEqual(expected);
+    expect(await call(openPool(), 'call.throw', input)).toMatchObject(expected);
   });
 
   test.each(['function', 'bigint', 'cycle', 'nul'])(
@@ -266,7 +266,7 @@ describe('threads', () => {
     const { scripts } = JSON.parse(await readFile('package.json', 'utf8')) as { scripts: { start: string } };
     const flags = scripts.start.split(' ').slice(1, -1);
     expect(flags.join(' ')).toMatch(/--max-semi-space-size=\d+ --heap-growing-percent=\d+/);
-    expect(await runInNode(...flags)).toEqual({
+    expect(await runInNode(...flags)).toMatchObject({
       execArgv: flags,
       outcomes: [
         { kind: 'value', text: '{"n":1}' },
@@ -380,7 +380,7 @@ describe('a handler that ends its thread', () => {
     const cells = sharedCells();
     const pool = openPool({ maxThreads: 2, maxOldSpaceMb: 40 });
     const other = call(pool, 'stop.spin', cells);
-    expect(await call(pool, type, input)).toEqual(expected);
+    expect(await call(pool, type, input)).toMatchObject(expected);
     expect(await valueOf(call(pool, 'call.echo', 1))).toBe(1);
     Atomics.store(cells, 2, 1);
     expect(await valueOf(other)).toBe('released');
@@ -565,7 +565,7 @@ describe('a file made in a thread', () => {
     const body = await bodyOf(call(openPool(), 'file.throw', input, { to: reported }));
     const error = await readToEnd(body).catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(kind);
-    expect(failureOf(error)).toEqual(expected);
+    expect(failureOf(error)).toMatchObject(expected);
     expect(reported).toEqual([['progress', 50, 'half']]);
   });
 
@@ -575,7 +575,7 @@ describe('a file made in a thread', () => {
   ])('%s fails its reader', async (_what, type, expected) => {
     const pool = openPool();
     const error = await readToEnd(await bodyOf(call(pool, type))).catch((thrown: unknown) => thrown);
-    expect(failureOf(error)).toEqual(expected);
+    expect(failureOf(error)).toMatchObject(expected);
     expect(await valueOf(call(pool, 'call.echo', 1))).toBe(1);
   });
 

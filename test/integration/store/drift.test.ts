@@ -10,6 +10,7 @@ import {
   endpointSecrets,
 } from '#store/schema/callbacks.ts';
 import { databaseClock } from '#store/schema/database-clock.ts';
+import { databaseEpochs } from '#store/schema/database-epochs.ts';
 import { events, jobRuns, jobs } from '#store/schema/jobs.ts';
 import { jobLogs, jobTombstones, resultChunks } from '#store/schema/results.ts';
 import { deliveryQueue } from '#store/schema/delivery-queue.ts';
@@ -24,6 +25,7 @@ const TABLES: readonly PgTable[] = [
   accounts,
   apiKeys,
   databaseClock,
+  databaseEpochs,
   deliveries,
   deliveryAttempts,
   endpoints,
@@ -88,7 +90,7 @@ test('there are no other tables', async () => {
 });
 
 /** Of nobody: a small table that every node can have. */
-const SHARED = ['database_clock', 'job_type_stats', 'migrations', 'processes'];
+const SHARED = ['database_clock', 'database_epochs', 'job_type_stats', 'migrations', 'processes'];
 
 test('a primary key starts with the account, so that a table can be distributed by it', async () => {
   const rows = await database.sql<{ table: string; first: string }[]>`

@@ -66,6 +66,7 @@ describe('a run that succeeds', () => {
         status: 'succeeded',
         worker_id: WORKER,
         error: null,
+        stack: null,
         started_at: job.runStartedAt,
         finished_at: endedAt,
       },
