@@ -127,8 +127,9 @@ async function take(sql: Connection, claim: RunClaim): Promise<Claimed> {
         worker_id = ${workerId},
         held_by = ${heldBy},
         -- A runner minds the time itself, and may take a moment longer to write down that it is up.
-        lease_expires_at = greatest(now(), ${now}) + CASE WHEN ${heldBy} = 'worker' THEN least(${leaseMs}, timeout_ms) ELSE ${leaseMs} END
-          * interval '1 ms',
+        lease_expires_at = CASE WHEN ${heldBy} = 'worker'
+          THEN least(greatest(now(), ${now}) + ${leaseMs} * interval '1 ms', ${now}::timestamptz + timeout_ms * interval '1 ms')
+          ELSE greatest(now(), ${now}) + ${leaseMs} * interval '1 ms' END,
         deadline_at = ${now}::timestamptz + timeout_ms * interval '1 ms',
         expires_at = NULL
       FROM picked

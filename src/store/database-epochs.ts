@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Connection } from './database.ts';
 import { codeOf } from './sql-errors.ts';
-import { type Database, transaction } from './database.ts';
+import { type Database } from './database.ts';
 
 /**
  * Transaction ids mean something within one cluster only, and there only as long as it is not restored to an earlier moment. So
@@ -57,7 +57,7 @@ export async function recogniseDatabase(tx: Connection): Promise<EpochChange | u
 
 /** The same in a transaction of its own. */
 export function recogniseAgain(db: Database): Promise<EpochChange | undefined> {
-  return transaction(db, (tx) => recogniseDatabase(tx));
+  return db.transaction((tx) => recogniseDatabase(tx));
 }
 
 /** A transaction that has written events is open, and nobody could say when it ends. */
