@@ -1,6 +1,6 @@
 import type { FeedItem } from '#jobs/feed/event-feed.ts';
 import type { FollowedItem } from '#jobs/wait/job-events.ts';
-import { renderFeedEvent } from './feed-view.ts';
+import { momentOf, renderFeedEvent } from './feed-view.ts';
 import type { RenderJob } from './job-representation.ts';
 
 export const STREAM_TYPE = 'text/event-stream';
@@ -40,12 +40,12 @@ async function* renderStream<Item>(
 function renderItem(item: FollowedItem, renderJob: RenderJob): string {
   switch (item.kind) {
     case 'event': {
-      const { id, type, sequence, createdAt: timestamp } = item.event;
-      const head = JSON.stringify({ id, type, sequence, timestamp });
+      const { id, type, sequence, createdAt } = item.event;
+      const head = JSON.stringify({ id, type, sequence, ...momentOf(createdAt) });
       return `id: ${sequence}\nevent: ${type}\n${dataLine(withJob(head, renderJob(item.job).body))}\n`;
     }
     case 'progress': {
-      const head = JSON.stringify({ type: 'job.progress', timestamp: item.job.updatedAt });
+      const head = JSON.stringify({ type: 'job.progress', ...momentOf(item.job.updatedAt) });
       return `event: job.progress\n${dataLine(withJob(head, renderJob(item.job).body))}\n`;
     }
     case 'heartbeat':

@@ -7,11 +7,16 @@ function feedEventJson({ id, type, jobId, sequence, createdAt, body }: FeedEvent
     id,
     type,
     ...(jobId !== null && sequence !== null && { job_id: jobId, sequence }),
-    created_at: createdAt,
+    ...momentOf(createdAt),
   };
   // Not in SQL: a body may hold U+0000, escaped, which PostgreSQL's json operators refuse.
   const data = body === null ? undefined : memberText(Buffer.from(body).toString(), 'data');
   return `${JSON.stringify(view).slice(0, -1)},"data":${data ?? 'null'}}`;
+}
+
+/** When an event occurred, under the name that lists have for such times and under the one that callbacks have for this one. */
+export function momentOf(createdAt: Date) {
+  return { created_at: createdAt, timestamp: createdAt };
 }
 
 const rendered = new WeakMap<FeedEvent, string>();

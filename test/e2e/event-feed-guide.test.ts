@@ -112,6 +112,6 @@ it('the stream is as the guide shows it', async () => {
       .trim()
       .replaceAll(/^id: .*$/gm, 'id: ...')
       .replaceAll(/(evt|job)_[0-9a-z]{26}/g, '$1_...')
-      .replaceAll(/"created_at":"[^"]*"/g, '"created_at":"..."');
+      .replaceAll(/"(created_at|timestamp)":"[^"]*"/g, '"$1":"..."');
   expect(form(stream.text())).toBe(form(block('text')));
 });

@@ -55,6 +55,7 @@ describe('the stream of a job', () => {
       type: 'job.succeeded',
       sequence: 4,
       timestamp: last.data.job.finished_at,
+      created_at: last.data.job.finished_at,
       job: (await ask('GET', `/v1/jobs/${id}`)).json,
     });
   });
@@ -155,9 +156,27 @@ describe('the same as a list', () => {
     expect(answer.headers.get('vary')).toBe('Accept');
     expect(answer.json).toEqual({
       items: [
-        { id: expect.stringMatching(/^evt_/), type: 'job.queued', sequence: 1, created_at: job.created_at },
-        { id: expect.stringMatching(/^evt_/), type: 'job.started', sequence: 2, created_at: job.started_at },
-        { id: expect.stringMatching(/^evt_/), type: 'job.succeeded', sequence: 3, created_at: job.finished_at },
+        {
+          id: expect.stringMatching(/^evt_/),
+          type: 'job.queued',
+          sequence: 1,
+          created_at: job.created_at,
+          timestamp: job.created_at,
+        },
+        {
+          id: expect.stringMatching(/^evt_/),
+          type: 'job.started',
+          sequence: 2,
+          created_at: job.started_at,
+          timestamp: job.started_at,
+        },
+        {
+          id: expect.stringMatching(/^evt_/),
+          type: 'job.succeeded',
+          sequence: 3,
+          created_at: job.finished_at,
+          timestamp: job.finished_at,
+        },
       ],
     });
   });

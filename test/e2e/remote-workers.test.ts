@@ -118,7 +118,7 @@ describe('a remote worker', { timeout: 60_000 }, () => {
 
   it('gives its run back when it is told to end, and another begins at once', async () => {
     const first = await startWorker();
-    const { id } = await steps(40, 50);
+    const { id } = await steps(120, 50);
     await untilProgress(id);
     const second = await startWorker();
     expect(await first.end('SIGTERM')).toBe(0);

@@ -7,6 +7,7 @@ import type { JobQueries } from '#jobs/read/job-queries.ts';
 import type { JobRecord } from '#jobs/wait/job-watch.ts';
 import type { Env } from '../env.ts';
 import { renderEventStream, STREAM_HEADERS, STREAM_TYPE } from '../event-stream.ts';
+import { momentOf } from '../feed-view.ts';
 import type { RenderJob } from '../job-representation.ts';
 import { problem } from '../problem.ts';
 import { headerParameter, idSchema, problems } from '../schemas/common.ts';
@@ -91,5 +92,5 @@ function sequenceOf(lastEventId: string | undefined, { sequence }: JobRecord): R
 }
 
 function viewEvent({ id, type, sequence, createdAt }: JobEventRecord) {
-  return { id, type, sequence, created_at: createdAt };
+  return { id, type, sequence, ...momentOf(createdAt) };
 }

@@ -5,12 +5,19 @@ import { idSchema, pageOf, timestamp } from './common.ts';
 import { jobSchema } from './job.ts';
 import { several, time } from './job-list.ts';
 
+const moment = {
+  created_at: timestamp().openapi({ description: 'When it occurred.' }),
+  timestamp: timestamp().openapi({
+    description: 'The same time as `created_at`, by the name that it has in callbacks.',
+  }),
+};
+
 export const jobEventSchema = z
   .object({
     id: z.string().openapi({ example: 'evt_01h455vb4pex5vsknk084sn02q' }),
     type: z.enum(JOB_EVENT_TYPES),
     sequence: z.int().openapi({ description: 'Counts the events of the job from 1.' }),
-    created_at: timestamp(),
+    ...moment,
   })
   .openapi('JobEvent');
 
@@ -21,10 +28,10 @@ export const streamedEventSchema = z
       id: z.string(),
       type: z.enum(JOB_EVENT_TYPES),
       sequence: z.int(),
-      timestamp: timestamp().openapi({ description: 'When it occurred.' }),
+      ...moment,
       job: jobSchema,
     }),
-    z.object({ type: z.literal('job.progress'), timestamp: timestamp(), job: jobSchema }),
+    z.object({ type: z.literal('job.progress'), ...moment, job: jobSchema }),
   ])
   .openapi('StreamedEvent', {
     description: 'The event as it is on record, and the job as it is when the event is sent.',
@@ -64,7 +71,7 @@ const feedEventSchema = z
     type: z.enum(EVENT_TYPES),
     job_id: z.string().optional(),
     sequence: z.int().optional().openapi({ description: 'Counts the events of the job from 1.' }),
-    created_at: timestamp(),
+    ...moment,
     data: z
       .record(z.string(), z.unknown())
       .nullable()

@@ -78,10 +78,21 @@ describe('as JSON', () => {
     expect(headers.get('vary')).toBe('Accept');
     expect(json).toEqual({
       items: [
-        { ...ofJob(1, 'queued'), id: job.eventId, created_at: job.createdAt.toISOString() },
+        {
+          ...ofJob(1, 'queued'),
+          id: job.eventId,
+          created_at: job.createdAt.toISOString(),
+          timestamp: job.createdAt.toISOString(),
+        },
         ofJob(2, 'started'),
         { ...ofJob(3, 'succeeded'), id: end.event.id, data: { job: { output: '\0\ud800' } } },
-        { id: ofEndpoint, type: 'endpoint.disabled', created_at: at.toISOString(), data: { endpoint: { id: 'ep' } } },
+        {
+          id: ofEndpoint,
+          type: 'endpoint.disabled',
+          created_at: at.toISOString(),
+          timestamp: at.toISOString(),
+          data: { endpoint: { id: 'ep' } },
+        },
       ],
       next_cursor: expect.any(String),
       has_more: false,
@@ -89,7 +100,15 @@ describe('as JSON', () => {
 
     function ofJob(sequence: number, type: string) {
       const [id, createdAt] = [expect.stringMatching(/^evt_/), expect.stringMatching(/Z$/)];
-      return { id, type: `job.${type}`, job_id: job.id, sequence, created_at: createdAt, data: null };
+      return {
+        id,
+        type: `job.${type}`,
+        job_id: job.id,
+        sequence,
+        created_at: createdAt,
+        timestamp: createdAt,
+        data: null,
+      };
     }
   });
 
