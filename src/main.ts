@@ -12,6 +12,8 @@ import { greeting } from './greeting.ts';
 interface Installation extends Pick<ServiceDeps, 'database' | 'secretKeys' | 'bootstrapKey'> {
   /** Printed, so that somebody who tries Ringback out can paste it. */
   readonly greets: boolean;
+  /** Rejects when its database is gone for good. */
+  readonly failed: Promise<never>;
   stop(): Promise<void>;
 }
 
@@ -19,7 +21,15 @@ interface Installation extends Pick<ServiceDeps, 'database' | 'secretKeys' | 'bo
 async function openInstallation(config: Config, log: Logger): Promise<Installation> {
   const { database, secretKeys, bootstrapKey } = config;
   if (database !== undefined) {
-    return { database, secretKeys: secretKeys ?? [], bootstrapKey, greets: false, stop: () => Promise.resolve() };
+    const failed = Promise.withResolvers<never>().promise;
+    return {
+      database,
+      secretKeys: secretKeys ?? [],
+      bootstrapKey,
+      greets: false,
+      failed,
+      stop: () => Promise.resolve(),
+    };
   }
   const postgres = await startEmbeddedPostgres({
     dataDir: config.dataDir,
@@ -31,6 +41,7 @@ async function openInstallation(config: Config, log: Logger): Promise<Installati
     secretKeys: secretKeys ?? [parseSecretKey(kept.secretKey)!],
     bootstrapKey: bootstrapKey ?? kept.apiKey,
     greets: true,
+    failed: postgres.failed,
     stop: () => postgres.stop(),
   };
 }
@@ -48,14 +59,15 @@ async function main(): Promise<void> {
   const installation = await openInstallation(config, log);
   let service: Service | undefined;
   try {
-    service = await Promise.race([startService({ ...installation, config, log }), untilStopped(stopped.promise)]);
+    const starting = startService({ ...installation, config, log });
+    service = await Promise.race([starting, untilStopped(stopped.promise), installation.failed]);
     if (service === undefined) return;
     log.info({ url: service.url, roles: [...config.roles], pid: process.pid }, 'listening');
     await flush(log);
     if (installation.greets && service.url !== undefined) {
       process.stdout.write(greeting(service.url, installation.bootstrapKey ?? '', installation.database.url));
     }
-    const signal = await stopped.promise;
+    const signal = await Promise.race([stopped.promise, installation.failed]);
     log.info({ signal }, 'stopping');
   } finally {
     // A second signal does not wait.

@@ -6,6 +6,7 @@ export type EmbeddedPostgresErrorCode =
   | 'unreachable_data_dir' // ... whom no place for the data would be open to
   | 'data_dir_denied' // the file system refused us something
   | 'data_version_mismatch'
+  | 'data_missing' // the cluster was there when we started, and is not any more
   | 'password_missing'
   | 'already_running'
   | 'init_failed'

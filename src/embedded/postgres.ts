@@ -7,6 +7,7 @@ import { type HeldLock, tryLock } from './lock.ts';
 import { place, type Placement } from './placement.ts';
 import { identify, isAlive, servesCluster, waitUntil } from './processes.ts';
 import { launch, logPath, READY_TIMEOUT_MS, type Server, stillStarting, stopServer } from './server.ts';
+import { Supervisor } from './supervisor.ts';
 import { createPassword, readPassword, readState, type State, writeState } from './state.ts';
 
 type LogLevel = 'debug' | 'info' | 'warn' | 'error';
@@ -28,6 +29,8 @@ export interface EmbeddedPostgres {
   readonly clusterDir: string;
   /** True when a server that an earlier process had left behind was taken over. */
   readonly adopted: boolean;
+  /** Rejects when the server has ended and could not be started again, with what to do about it. */
+  readonly failed: Promise<never>;
   /** Stops the server and gives the data directory free. Safe to call twice; bounded to 25 s. */
   readonly stop: () => Promise<void>;
 }
@@ -40,7 +43,8 @@ interface Context {
 
 /**
  * Starts PostgreSQL on `dataDir`, or takes over the one that runs there, and waits until it takes connections: about
- * 1 s for the first start, 0.2 s later. Installs no signal handler: whoever starts it stops it.
+ * 1 s for the first start, 0.2 s later. From then on it is started again when somebody else ends it, on the same port.
+ * Installs no signal handler: whoever starts it stops it.
  *
  * @throws {EmbeddedPostgresError} its message says what to do; nothing is left running, except on `start_timeout`.
  */
@@ -68,15 +72,21 @@ async function startLocked(context: Context, lock: HeldLock): Promise<EmbeddedPo
   const password = await ensureCluster(placement, state, context);
   const running = await adopt(placement, password, context);
 
-  let isStopping = false;
-  const onExit = (code: number | null, signal: string | null): void => {
-    if (!isStopping) onLog('error', 'embedded PostgreSQL ended', { code, signal, log: logPath(dataDir) });
-  };
-  const server = running ?? (await launch({ ...context, placement, preferredPort: state.port, onExit }));
+  const server = running ?? (await launch({ ...context, placement, preferredPort: state.port }));
+  const failed = Promise.withResolvers<never>();
+  // Whoever does not care need not listen.
+  failed.promise.catch(() => undefined);
+  const supervisor = new Supervisor({
+    server,
+    clusterDir: placement.clusterDir,
+    restart: () => restart(server.port, placement, password, context),
+    stop: (which) => stopServer(which.process, placement.binaries),
+    onLog: (level, message, fields) => onLog(level, message, { ...fields, log: logPath(dataDir) }),
+    onGivenUp: failed.reject,
+  });
   const stop = async (): Promise<void> => {
-    isStopping = true;
     try {
-      await stopServer(server.process, placement.binaries);
+      await supervisor.stop();
     } finally {
       await lock.release();
     }
@@ -94,6 +104,7 @@ async function startLocked(context: Context, lock: HeldLock): Promise<EmbeddedPo
     dataDir,
     clusterDir: placement.clusterDir,
     adopted: running !== undefined,
+    failed: failed.promise,
     stop: async () => (stopped ??= stop()),
   };
 }
@@ -127,6 +138,23 @@ async function ensureCluster(placement: Placement, state: State, context: Contex
   const password = known ?? (await createPassword(dataDir));
   await initCluster(placement, password, durable);
   return password;
+}
+
+/** Where it was before: a fresh cluster in its place would look as if all had been lost. */
+async function restart(port: number, placement: Placement, password: string, context: Context): Promise<Server> {
+  if (!(await clusterExists(placement))) throw dataMissing(placement.clusterDir);
+  const running = await adopt(placement, password, context);
+  if (running?.port === port) return running;
+  if (running !== undefined) await stopServer(running.process, placement.binaries);
+  return launch({ ...context, placement, port });
+}
+
+function dataMissing(clusterDir: string): EmbeddedPostgresError {
+  return new EmbeddedPostgresError(
+    'data_missing',
+    `The data of the embedded PostgreSQL in ${clusterDir} are gone: they were there when Ringback started. Put them back from a ` +
+      'backup and start again; started without them, Ringback begins with an empty database.',
+  );
 }
 
 /** The server that an earlier process left on this cluster, if it is one, ours, and as we want it; otherwise it is stopped. */

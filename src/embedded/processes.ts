@@ -21,6 +21,11 @@ export function isAlive(known: ProcessIdentity): boolean {
   return identify(known.pid)?.startedAt === known.startedAt;
 }
 
+/** As `isAlive`, but cheap enough to be asked all the time; may take a process that has the pid now for the one that had it. */
+export function mayBeAlive(known: ProcessIdentity): boolean {
+  return process.platform === 'linux' ? isAlive(known) : answersSignals(known.pid);
+}
+
 /** proc_pid_stat(5): the name, field 2, may hold spaces and parentheses; 3 is the state, 22 the start in ticks since boot. */
 function identifyFromProc(pid: number): ProcessIdentity | undefined {
   const stat = readText(`/proc/${pid}/stat`);

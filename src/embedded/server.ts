@@ -20,10 +20,10 @@ export interface LaunchOptions {
   readonly placement: Placement;
   readonly dataDir: string;
   /** Taken when free. */
-  readonly preferredPort: number | undefined;
+  readonly preferredPort?: number | undefined;
+  /** Taken, or the start fails: clients know it. */
+  readonly port?: number;
   readonly durable: boolean;
-  /** The server ended after it had been ready, whoever ended it. */
-  readonly onExit: (code: number | null, signal: string | null) => void;
 }
 
 /** Replaying the log after a crash included. */
@@ -32,14 +32,15 @@ const LOG_KEPT_BYTES = 4 * 1024 * 1024;
 
 /** Starts a server on the cluster and waits until it takes connections. */
 export async function launch(options: LaunchOptions): Promise<Server> {
-  let port = await choosePort(options.preferredPort);
+  let port = options.port ?? (await choosePort(options.preferredPort));
   const giveUpAt = performance.now() + 20_000;
   for (;;) {
     const result = await launchOnce(options, port);
     if (!('fault' in result)) return result;
     if (performance.now() > giveUpAt) throw startFailed(result.fault, options);
     if (/could not bind|could not create any TCP\/IP sockets/.test(result.fault)) {
-      port = await choosePort(undefined);
+      if (options.port === undefined) port = await choosePort(undefined);
+      else await delay(250);
     } else if (result.fault.includes('shared memory block')) {
       await delay(250); // the last sessions of a server that was killed still hold its memory, until they notice
     } else {
@@ -61,12 +62,8 @@ async function launchOnce(options: LaunchOptions, port: number): Promise<Server 
       detached: true, // its own session: Ctrl-C in the terminal is for Ringback, which then stops PostgreSQL in order
       windowsHide: true,
     });
-    let isReady = false;
     child.once('error', (error) => (exit = { fault: error.message }));
-    child.once('exit', (code, signal) => {
-      exit = { fault: `exit code ${code}, signal ${signal}` };
-      if (isReady) options.onExit(code, signal);
-    });
+    child.once('exit', (code, signal) => (exit = { fault: `exit code ${code}, signal ${signal}` }));
     child.unref();
     const self = child.pid === undefined ? undefined : identify(child.pid);
     const settled = await waitUntil(
@@ -75,7 +72,6 @@ async function launchOnce(options: LaunchOptions, port: number): Promise<Server 
     );
     if (exit || !self) return { fault: (await readFrom(log.path, log.start)) || (exit?.fault ?? 'it did not start') };
     if (!settled) throw stillStarting(self.pid, log.path);
-    isReady = true;
     return { process: self, port };
   } finally {
     await log.handle.close();

@@ -148,6 +148,100 @@ describe('started without a database', { timeout: 90_000 }, () => {
   });
 });
 
+describe('a PostgreSQL that somebody else ends', { timeout: 120_000 }, () => {
+  const kill = (signal: NodeJS.Signals) => async (dataDir: string) => {
+    const pid = postmasterPid(dataDir);
+    process.kill(pid, signal);
+    // A smart shutdown waits for our sessions to end, which ours does not leave it to.
+    await eventually(() => expect(identify(pid)).toBeUndefined(), 30_000);
+  };
+
+  const ENDS: ReadonlyArray<readonly [string, (dataDir: string, url: string) => Promise<void>]> = [
+    ['killed', kill('SIGKILL')],
+    ['shut down at once', kill('SIGQUIT')],
+    ['shut down fast', kill('SIGINT')],
+    ['shut down when all have gone', kill('SIGTERM')],
+    [
+      'by the end of one of its backends',
+      async (_, url) => {
+        const sql = postgres(url, { max: 1, onnotice: () => {} });
+        const [row] = await sql<[{ pid: number }]>`
+          SELECT pid FROM pg_stat_activity WHERE application_name = 'ringback' LIMIT 1`;
+        await sql.end();
+        process.kill(row.pid, 'SIGKILL');
+      },
+    ],
+  ];
+
+  it.each(ENDS)('%s, comes back where it was, and the service goes on with all that it had', async (_, end) => {
+    const dataDir = await emptyDataDir();
+    const { main, greeting } = await start(dataDir);
+    const ask = client(greeting.url, greeting.key);
+    const { json: before } = await ask('POST', '/v1/jobs', { type: 'ringback.echo', input: 'before' });
+    await untilDone(ask, before.id);
+    await end(dataDir, greeting.databaseUrl);
+    const after = await eventually(async () => {
+      const accepted = await ask('POST', '/v1/jobs', { type: 'ringback.echo', input: 'after' });
+      expect(accepted.status).toBe(202);
+      return accepted.json;
+    }, 40_000);
+    expect(await untilDone(ask, after.id, 30_000)).toMatchObject({ output: 'after' });
+    expect((await ask('GET', `/v1/jobs/${before.id}`)).json).toMatchObject({ output: 'before' });
+    const sql = postgres(greeting.databaseUrl, { max: 1, onnotice: () => {} });
+    expect(await sql`SELECT 1 AS one`).toEqual([{ one: 1 }]);
+    await sql.end();
+    await stop(main, dataDir);
+  });
+
+  it('again and again is given up, and said so', async () => {
+    const dataDir = await emptyDataDir();
+    const { main } = await start(dataDir);
+    const ended = main.ends({ timeoutMs: 100_000 });
+    const service = { isOver: false };
+    void ended.finally(() => (service.isOver = true));
+    for (let last = 0; !service.isOver;) {
+      const pid = await eventually(() => {
+        const now = readPid(dataDir);
+        expect(service.isOver || (now !== undefined && now !== last && identify(now) !== undefined)).toBe(true);
+        return now ?? last;
+      }, 60_000);
+      if (!service.isOver && pid !== last) process.kill(pid, 'SIGKILL');
+      last = pid;
+    }
+    expect(await ended).toMatchObject({ code: 1, signal: null });
+    expect(main.stderr.join('\n')).toMatch(/^ringback: The embedded PostgreSQL (?:does not start|was ended)/);
+  });
+
+  it('with its data is not replaced by an empty one', async () => {
+    const dataDir = await emptyDataDir();
+    const { main } = await start(dataDir);
+    const pid = postmasterPid(dataDir);
+    await rm(join(dataDir, 'postgres'), { recursive: true });
+    process.kill(pid, 'SIGKILL');
+    expect(await main.ends({ timeoutMs: 60_000 })).toMatchObject({ code: 1, signal: null });
+    expect(main.stderr.join('\n')).toMatch(/^ringback: The data of the embedded PostgreSQL in .* are gone/);
+  });
+
+  it('while the service stops does not keep it from that', async () => {
+    const dataDir = await emptyDataDir();
+    const { main } = await start(dataDir);
+    const pid = postmasterPid(dataDir);
+    const ended = main.ends({ signal: 'SIGTERM', timeoutMs: 40_000 });
+    process.kill(pid, 'SIGKILL');
+    expect(await ended).toMatchObject({ code: 0, signal: null });
+    expect(identify(pid)).toBeUndefined();
+  });
+});
+
+/** Undefined while there is none. */
+function readPid(dataDir: string): number | undefined {
+  try {
+    return postmasterPid(dataDir);
+  } catch {
+    return undefined;
+  }
+}
+
 function verified(secret: string, { headers, body }: ReceivedRequest): unknown {
   return new Webhook(secret).verify(body, headers as Record<string, string>);
 }

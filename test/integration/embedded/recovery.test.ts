@@ -107,7 +107,7 @@ describe('starting after a crash', { timeout: 90_000 }, () => {
         .then(() => process.kill(workspace.serverPid(), 'SIGKILL'));
     });
     await ended;
-    expect(messages).toContain('error embedded PostgreSQL ended');
+    expect(messages).toContain('error embedded PostgreSQL ended; starting it again');
   });
 
   it('tells a server on this cluster from one on another', async () => {
