@@ -119,7 +119,8 @@ async function migrateWhenReady(url: string, log: Logger): Promise<void> {
   }
 }
 
-/** Without the URL: it holds a password. */
+/** Without the URL: it holds a password. What drizzle says of an error is the statement, and its cause is the reason. */
 function describe(error: unknown): string {
-  return error instanceof Error ? error.message || error.name : String(error);
+  if (!(error instanceof Error)) return String(error);
+  return error.cause instanceof Error ? describe(error.cause) : error.message || error.name;
 }

@@ -62,7 +62,8 @@ export function sessionSettings(statementTimeoutMs: number, pinPlans: boolean): 
     statement_timeout: `${statementTimeoutMs}`,
     lock_timeout: `${statementTimeoutMs === 0 ? 0 : LOCK_TIMEOUT_MS}`,
   };
-  return { ...MEANING, ...timeouts, ...(pinPlans && PLANS) };
+  // Timeouts first: behind a pooler the others are set under those of the database.
+  return { ...timeouts, ...MEANING, ...(pinPlans && PLANS) };
 }
 
 /**

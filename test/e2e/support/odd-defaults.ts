@@ -16,7 +16,8 @@ export const ODD_DEFAULTS: Readonly<Record<string, string>> = {
   default_transaction_isolation: 'serializable',
   default_transaction_read_only: 'on',
   default_transaction_deferrable: 'on',
-  statement_timeout: '1',
+  // Not less: behind a pooler our own begins under it, on a machine that may be busy.
+  statement_timeout: '100',
   lock_timeout: '1',
   idle_in_transaction_session_timeout: '1',
   idle_session_timeout: '100',

@@ -32,14 +32,17 @@ async function legalRow(table: string): Promise<{ where: string; fresh: Record<s
     await makeDelivery(database.db, accountId, await makeEndpoint(database.db, accountId)),
   );
   await makeJobSide(accountId);
-  const where = table === 'database_clock' ? 'only_row' : `account_id = '${accountId}'`;
+  const where = OF_NO_ACCOUNT[table] ?? `account_id = '${accountId}'`;
   return { where, fresh: FRESH[table] ?? { id: `'${newId('job', 1)}'` } };
 }
+
+const OF_NO_ACCOUNT: Readonly<Record<string, string>> = { database_clock: 'only_row', database_epochs: 'number = 1' };
 
 /** What makes a copy's primary key another one, where that is not `id`. */
 const FRESH: Readonly<Record<string, Record<string, string>>> = {
   accounts: { account_id: "'acc_new'", name: "'new'" },
   database_clock: { only_row: 'only_row' },
+  database_epochs: { number: '2' },
   run_queue: { job_id: "'job_new'" },
   delivery_queue: { delivery_id: "'dlv_new'" },
   endpoint_health: { endpoint_id: 'endpoint_id' },
@@ -221,6 +224,10 @@ const ILLEGAL: Readonly<Record<string, readonly Change[]>> = {
     ['database_clock_one_row', { only_row: 'false' }],
     ['database_clock_pkey', {}],
   ],
+  database_epochs: [
+    ['database_epochs_pkey', { number: 'number', token: "'another'" }],
+    ['database_epochs_token_unique', {}],
+  ],
   job_schedules: [
     ['job_schedules_name', {}],
     ['job_schedules_account', { account_id: "'acc_nobody'" }],
@@ -310,6 +317,7 @@ test('a row with nothing but its id changed is accepted, so that the refusals ab
 });
 
 const UNIQUE: Readonly<Record<string, Record<string, string>>> = {
+  database_epochs: { token: "'another'" },
   endpoints: { url: "'https://example.com/other'" },
   deliveries: { event_id: "'evt_other'" },
   job_schedules: { name: "'other'" },
