@@ -105,7 +105,9 @@ async function migrateWhenReady(url: string, log: Logger): Promise<void> {
   for (;;) {
     try {
       const epoch = await migrate(url);
-      if (epoch !== undefined) log.info({ ...epoch }, 'the database is on another server, or its server was restarted');
+      // The first one begins with the data.
+      if (epoch !== undefined && epoch.number > 1)
+        log.info({ ...epoch }, 'the database is on another server, or its server was restarted');
       return;
     } catch (error) {
       if (isForbidden(error)) throw new StartError(`the database refuses us: ${describe(error)}`, { cause: error });
