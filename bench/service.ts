@@ -14,9 +14,15 @@ export interface BenchService {
   stop(): Promise<void>;
 }
 
-export async function startService(databaseUrl: string, env: NodeJS.ProcessEnv = {}): Promise<BenchService> {
+/** @param checkout where the service's sources are: those beside this file, or another working tree's */
+export async function startService(
+  databaseUrl: string,
+  env: NodeJS.ProcessEnv = {},
+  checkout = new URL('..', import.meta.url),
+): Promise<BenchService> {
   const key = `rbk_${randomBytes(24).toString('base64url')}`;
-  const child = fork(new URL('../src/main.ts', import.meta.url), [], {
+  const child = fork(new URL('src/main.ts', checkout), [], {
+    cwd: checkout,
     execArgv: packageJson.scripts.start.split(' ').filter((word) => word.startsWith('--')),
     env: {
       ...process.env,
