@@ -33,10 +33,17 @@ export async function insertChunk(sql: Connection, run: RunRef, number: number, 
   return inserted.count === 1;
 }
 
-/** One chunk; undefined beyond the last. */
-export async function readChunk(sql: Connection, key: ResultKey, number: number): Promise<Uint8Array | undefined> {
+/**
+ * Up to `length` bytes of one chunk, from the offset `from` on; undefined when there is no such chunk. PostgreSQL reads no more of
+ * it than that: chunks are stored out of line, and not compressed.
+ */
+export async function readChunk(
+  sql: Connection,
+  key: ResultKey,
+  { number, from, length }: { readonly number: number; readonly from: number; readonly length: number },
+): Promise<Uint8Array | undefined> {
   const [row] = await sql<{ bytes: Uint8Array }[]>`
-    SELECT bytes FROM ringback.result_chunks
+    SELECT substring(bytes FROM ${from}::int + 1 FOR ${length}::int) AS bytes FROM ringback.result_chunks
     WHERE account_id = ${key.accountId} AND run_id = ${key.runId} AND number = ${number}`;
   return row?.bytes;
 }

@@ -21,6 +21,9 @@ async function startRun() {
 const chunksOf = (run: RunRef) =>
   database.sql`SELECT number FROM ringback.result_chunks WHERE run_id = ${run.runId} ORDER BY number`;
 
+const readWhole = (run: RunRef, number: number) =>
+  readChunk(database.sql, run, { number, from: 0, length: CHUNK_BYTES });
+
 test.each([
   ['nothing', Buffer.alloc(0)],
   ['every byte', Buffer.from(Array.from({ length: 256 }, (_, n) => n))],
@@ -28,20 +31,34 @@ test.each([
 ])('a chunk of %s comes back as it was', async (_, bytes) => {
   const { run } = await startRun();
   expect(await insertChunk(database.sql, run, 0, bytes)).toBe(true);
-  expect(Buffer.from((await readChunk(database.sql, run, 0))!)).toEqual(bytes);
-  expect(await readChunk(database.sql, run, 1)).toBeUndefined();
+  expect(Buffer.from((await readWhole(run, 0))!)).toEqual(bytes);
+  expect(await readWhole(run, 1)).toBeUndefined();
+});
+
+test('a part of a chunk is read, and no more than there is of it', async () => {
+  const { run } = await startRun();
+  const bytes = randomBytes(1000);
+  await insertChunk(database.sql, run, 0, bytes);
+  const read = async (from: number, length: number) => {
+    const part = await readChunk(database.sql, run, { number: 0, from, length });
+    return Buffer.from(part!);
+  };
+  expect(await read(0, 1)).toEqual(bytes.subarray(0, 1));
+  expect(await read(300, 400)).toEqual(bytes.subarray(300, 700));
+  expect(await read(999, 400)).toEqual(bytes.subarray(999));
+  expect(await read(1000, 400)).toEqual(Buffer.alloc(0));
 });
 
 test('a part of a larger buffer is stored, and no more of it', async () => {
   const { run } = await startRun();
   await insertChunk(database.sql, run, 0, Buffer.from('-middle-').subarray(1, 7));
-  expect(Buffer.from((await readChunk(database.sql, run, 0))!).toString()).toBe('middle');
+  expect(Buffer.from((await readWhole(run, 0))!).toString()).toBe('middle');
 });
 
 test('a chunk that is stored again, as after a lost answer, is there once', async () => {
   const { run } = await startRun();
   for (const text of ['once', 'again']) expect(await insertChunk(database.sql, run, 0, Buffer.from(text))).toBe(true);
-  expect(Buffer.from((await readChunk(database.sql, run, 0))!).toString()).toBe('again');
+  expect(Buffer.from((await readWhole(run, 0))!).toString()).toBe('again');
 });
 
 test('a run that is not the job’s own stores nothing', async () => {
