@@ -1,3 +1,4 @@
+import { flushCompileCache } from 'node:module';
 import { type Config, ConfigError, readConfig } from './config.ts';
 import { parseSecretKey } from '#domain/secret-box.ts';
 import { EmbeddedPostgresError } from '#embedded/errors.ts';
@@ -64,6 +65,7 @@ async function main(): Promise<void> {
     if (service === undefined) return;
     log.info({ url: service.url, roles: [...config.roles], pid: process.pid }, 'listening');
     await flush(log);
+    flushCompileCache(); // now, for a process that is killed later
     if (installation.greets && service.url !== undefined) {
       process.stdout.write(greeting(service.url, installation.bootstrapKey ?? '', installation.database.url));
     }
