@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { hash, randomBytes } from 'node:crypto';
 
 /** `worker` may claim and finish runs of every account: for the platform owner's own workers, not for clients. */
 export const API_KEY_SCOPES = ['read', 'write', 'worker'] as const;
@@ -17,5 +17,5 @@ export function isApiKey(text: string): boolean {
 
 /** All that is stored of a key, beside its last four characters. Its 256 random bits need no salt and no slow hash. */
 export function hashApiKey(key: string): Buffer {
-  return createHash('sha256').update(key).digest();
+  return hash('sha256', key, 'buffer');
 }

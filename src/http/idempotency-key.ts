@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { canonicalJson } from '#domain/json-number.ts';
 import { type Result, refuse } from '#domain/problem.ts';
 import { inputJson, type Submission } from '#jobs/submit/submission.ts';
@@ -32,5 +32,5 @@ export function fingerprintOf(submission: Submission): Result<Buffer> {
     JSON.stringify(rest).slice(1, -1),
   ];
   const text = `{${members.filter((member) => member !== '').join(',')}}`;
-  return { ok: true, value: createHash('sha256').update(text).digest() };
+  return { ok: true, value: hash('sha256', text, 'buffer') };
 }

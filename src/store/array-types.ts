@@ -1,6 +1,8 @@
 /** `{a,"b c"}`, as PostgreSQL writes an array of one dimension. */
 function parseArray(text: string): string[] {
-  const elements = text.slice(1, -1).matchAll(/"((?:[^"\\]|\\.)*)"|([^,]+)/g);
+  const list = text.slice(1, -1);
+  if (!list.includes('"')) return list === '' ? [] : list.split(',');
+  const elements = list.matchAll(/"((?:[^"\\]|\\.)*)"|([^,]+)/g);
   return Array.from(elements, ([, quoted, plain]) => quoted?.replaceAll(/\\(.)/g, '$1') ?? plain ?? '');
 }
 

@@ -14,15 +14,20 @@ export function jobJson(job: JobRecord, publicUrl: string): string {
   return `${head}${output},${JSON.stringify(viewRest(job, statusUrl)).slice(1)}`;
 }
 
+// A member that is undefined is not written. Objects of one shape are made, and written, in a third of the time of those
+// that are put together from what there is.
+
 function viewState(job: JobRecord, statusUrl: string) {
+  const result = job.status === 'succeeded' ? viewResult(job) : undefined;
   return {
     id: job.id,
     type: job.type,
     status: job.status,
     done: isFinal(job.status),
-    ...(job.progress && { progress: job.progress }),
-    ...(job.status === 'succeeded' && viewResult(job, statusUrl)),
-    ...(job.error && { error: job.error }),
+    progress: job.progress ?? undefined,
+    result_url: result && `${statusUrl}/result`,
+    result,
+    error: job.error ?? undefined,
   };
 }
 
@@ -30,42 +35,36 @@ function viewRest(job: JobRecord, statusUrl: string) {
   return {
     runs: job.runCount,
     metadata: job.metadata,
-    ...(job.priority !== 0 && { priority: job.priority }),
-    ...(job.timeoutMs !== null && { timeout_ms: job.timeoutMs }),
-    ...(job.retry && { retry: viewRetry(job.retry) }),
-    ...(job.scheduleId && { schedule_id: job.scheduleId }),
-    ...(job.scheduledFor && { scheduled_for: job.scheduledFor }),
-    ...(job.callbackEndpointId &&
-      job.callbackUrl &&
-      job.callbackEvents && {
-        callback: { endpoint_id: job.callbackEndpointId, url: job.callbackUrl, events: [...job.callbackEvents] },
-      }),
+    priority: job.priority === 0 ? undefined : job.priority,
+    timeout_ms: job.timeoutMs ?? undefined,
+    retry: job.retry ? viewRetry(job.retry) : undefined,
+    schedule_id: job.scheduleId ?? undefined,
+    scheduled_for: job.scheduledFor ?? undefined,
+    callback: viewCallback(job),
     created_at: job.createdAt,
     updated_at: job.updatedAt,
-    ...(job.runAt && { run_at: job.runAt }),
-    ...(job.expiresAt && { expires_at: job.expiresAt }),
-    ...(job.startedAt && { started_at: job.startedAt }),
-    ...(job.nextRunAt && { next_run_at: job.nextRunAt }),
-    ...(job.cancelRequestedAt && { cancel_requested_at: job.cancelRequestedAt }),
-    ...(job.finishedAt && { finished_at: job.finishedAt }),
+    run_at: job.runAt ?? undefined,
+    expires_at: job.expiresAt ?? undefined,
+    started_at: job.startedAt ?? undefined,
+    next_run_at: job.nextRunAt ?? undefined,
+    cancel_requested_at: job.cancelRequestedAt ?? undefined,
+    finished_at: job.finishedAt ?? undefined,
     status_url: statusUrl,
     cancel_url: `${statusUrl}/cancel`,
   };
 }
 
-/** Where a result is that does not stand in the job itself. */
-function viewResult({ resultRunId, resultType, resultBytes, resultSha256 }: JobRecord, statusUrl: string) {
+/** Describes a result that does not stand in the job itself. */
+function viewResult({ resultRunId, resultType, resultBytes, resultSha256 }: JobRecord) {
   if (resultRunId === null || resultType === null || resultBytes === null || resultSha256 === null) return undefined;
-  const sha256 = Buffer.from(resultSha256).toString('hex');
-  return { result_url: `${statusUrl}/result`, result: { content_type: resultType, bytes: resultBytes, sha256 } };
+  return { content_type: resultType, bytes: resultBytes, sha256: Buffer.from(resultSha256).toString('hex') };
+}
+
+function viewCallback({ callbackEndpointId, callbackUrl, callbackEvents }: JobRecord) {
+  if (callbackEndpointId === null || callbackUrl === null || callbackEvents === null) return undefined;
+  return { endpoint_id: callbackEndpointId, url: callbackUrl, events: callbackEvents };
 }
 
 export function viewRetry({ maxRuns, minDelayMs, factor, maxDelayMs, jitter }: Partial<RetryPolicy>) {
-  return {
-    ...(maxRuns !== undefined && { max_runs: maxRuns }),
-    ...(minDelayMs !== undefined && { min_delay_ms: minDelayMs }),
-    ...(factor !== undefined && { factor }),
-    ...(maxDelayMs !== undefined && { max_delay_ms: maxDelayMs }),
-    ...(jitter !== undefined && { jitter }),
-  };
+  return { max_runs: maxRuns, min_delay_ms: minDelayMs, factor, max_delay_ms: maxDelayMs, jitter };
 }
