@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import type { Connection } from './database.ts';
+import type { Connection, Database } from './database.ts';
 import { codeOf } from './sql-errors.ts';
-import { type Database } from './database.ts';
 
 /**
  * Transaction ids mean something within one cluster only, and there only as long as it is not restored to an earlier moment. So

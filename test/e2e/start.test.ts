@@ -1,8 +1,7 @@
-import { once } from 'node:events';
-import { type AddressInfo, createServer } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
+import { freePort } from '../support/free-port.ts';
 import { client } from './support/api.ts';
 import { type MainProcess, serviceEnv, spawnMain } from './support/main-process.ts';
 import { expectProblem } from './support/problem.ts';
@@ -10,15 +9,6 @@ import { openSocket, readAnswer } from './support/raw-http.ts';
 
 const database = useDatabase();
 const key = 'rbk_for-the-start';
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 async function start(env: Record<string, string> = {}): Promise<{ main: MainProcess; url: string }> {
   const port = await freePort();

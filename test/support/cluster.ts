@@ -1,12 +1,11 @@
 import { chown, mkdtemp, rm } from 'node:fs/promises';
 import { existsSync, globSync } from 'node:fs';
-import { createServer } from 'node:net';
-import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { run } from '#embedded/processes.ts';
 import { serverUser } from '#embedded/run-as.ts';
+import { freePort } from './free-port.ts';
 
 /** Where a whole PostgreSQL is installed, with pg_dump and pg_basebackup: the embedded one comes without. The newest there is. */
 export const POSTGRES_BIN = globSync('/usr/lib/postgresql/*/bin')
@@ -92,13 +91,4 @@ async function tool(name: string, args: readonly string[]): Promise<void> {
   const user = await serverUser(tmpdir());
   const { ok, output } = await run(join(POSTGRES_BIN!, name), args, user);
   if (!ok) throw new Error(`${name}: ${output}`);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
 }
