@@ -60,7 +60,7 @@ interface StoredChunks extends ResultKey {
  * Read at once. On its way here it is in memory five times over, as what came from the socket, as hex and as bytes; what of that
  * is garbage adds up faster than it is collected.
  */
-const READ_BYTES = 30 * 1024;
+export const READ_BYTES = 30 * 1024;
 
 /**
  * Each piece is a statement of its own, so that a slow reader holds no connection. The next one is on its way while one is

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { newId } from '#domain/ids.ts';
 import { JobQueries } from '#jobs/read/job-queries.ts';
-import { type JobResult, ResultCutError } from '#jobs/read/job-results.ts';
+import { type JobResult, READ_BYTES, ResultCutError } from '#jobs/read/job-results.ts';
 import { ResultKeeper } from '#jobs/run/result-keeper.ts';
 import { endRuns } from '#store/end-runs.ts';
 import { CHUNK_BYTES } from '#store/result-chunks.ts';
@@ -89,12 +89,14 @@ describe('a stored result', () => {
   const drop = (runId: string, from: number) =>
     database.sql`DELETE FROM ringback.result_chunks WHERE run_id = ${runId} AND number >= ${from}`;
 
-  test('is not read before it is asked for, and one chunk ahead after that', async () => {
+  test('is not read before it is asked for, and one piece ahead after that', async () => {
     const { run, open } = await storedResult(whole);
     const pieces = (await open()).read({ first: 0, last: end })[Symbol.asyncIterator]();
     const first = await pieces.next();
-    expect(Buffer.from(first.value as Uint8Array).equals(whole.subarray(0, CHUNK_BYTES))).toBe(true);
-    await drop(run.runId, 2);
+    expect(Buffer.from(first.value as Uint8Array).equals(whole.subarray(0, READ_BYTES))).toBe(true);
+    // In two pieces each.
+    expect(CHUNK_BYTES).toBe(2 * READ_BYTES);
+    await drop(run.runId, 1);
     // The second one was on its way; the third had not been asked for.
     expect((await pieces.next()).done).toBe(false);
     await expect(pieces.next()).rejects.toThrow(ResultCutError);
@@ -120,7 +122,8 @@ describe('a stored result', () => {
     const hear = (reason: unknown) => void unhandled.push(reason);
     process.on('unhandledRejection', hear);
     const result = await open();
-    await database.sql`UPDATE ringback.result_chunks SET bytes = '' WHERE run_id = ${run.runId} AND number = 1`;
+    await database.sql`
+      UPDATE ringback.result_chunks SET bytes = substring(bytes FOR ${READ_BYTES}::int) WHERE run_id = ${run.runId} AND number = 0`;
     for await (const _ of result.read({ first: 0, last: end })) break;
     await database.sql`SELECT 1`;
     process.off('unhandledRejection', hear);
