@@ -1,4 +1,3 @@
-import { setTimeout } from 'node:timers/promises';
 import type { WorkerId } from '#domain/ids.ts';
 import type { Logger } from '#log.ts';
 import type { Database } from '#store/database.ts';
@@ -41,7 +40,7 @@ export class DeadProcesses {
   async #findDead(): Promise<readonly WorkerId[]> {
     const suspects = await this.#findSilent();
     if (suspects.length === 0 || performance.now() < this.#patientUntil) return [];
-    await setTimeout(CONFIRM_AFTER_MS);
+    await pause(CONFIRM_AFTER_MS);
     const silent = new Set(await this.#findSilent());
     return suspects.filter((workerId) => silent.has(workerId));
   }
@@ -52,4 +51,10 @@ export class DeadProcesses {
       throw error;
     });
   }
+}
+
+function pause(ms: number): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  setTimeout(resolve, ms);
+  return promise;
 }
