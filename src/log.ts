@@ -22,21 +22,17 @@ class LineBatch implements DestinationStream {
 
   write(line: string): void {
     this.#lines += line;
-    if (this.#lines.length >= BATCH_LENGTH) this.#handOn();
-    else this.#timer ??= setTimeout(() => this.#handOn(), WRITE_EVERY_MS).unref();
+    if (this.#lines.length >= BATCH_LENGTH) this.handOn();
+    else this.#timer ??= setTimeout(() => this.handOn(), WRITE_EVERY_MS).unref();
   }
 
   flush(done?: (error?: Error) => void): void {
-    this.#handOn();
+    this.handOn();
     this.#stream.flush(done);
   }
 
-  flushSync(): void {
-    this.#handOn();
-    this.#stream.flushSync();
-  }
-
-  #handOn(): void {
+  /** Before the process ends: the stream writes what it has been handed. */
+  handOn(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     const lines = this.#lines;
@@ -48,8 +44,9 @@ class LineBatch implements DestinationStream {
 /** JSON lines on stdout, times in ISO 8601. Never payloads, secrets or query strings: callers log ids and decisions. */
 export function createLogger(level: string): Logger {
   const batch = new LineBatch(pino.destination({ dest: 1, sync: false, minLength: 1 }));
-  // In front of the stream's own listener, which writes what it has been handed.
-  process.prependListener('exit', () => batch.flushSync());
+  // In front of the stream's own listeners, which write for the last time.
+  const handOn = () => batch.handOn();
+  process.prependListener('beforeExit', handOn).prependListener('exit', handOn);
   return pino({ level, timestamp: pino.stdTimeFunctions.isoTime, base: null }, batch);
 }
 
