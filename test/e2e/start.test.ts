@@ -1,7 +1,15 @@
-import { describe, expect, it } from 'vitest';
+import { randomInt } from 'node:crypto';
+import { execFile } from 'node:child_process';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
 import { freePort } from '../support/free-port.ts';
+import { startService } from '../support/service.ts';
 import { client } from './support/api.ts';
 import { type MainProcess, serviceEnv, spawnMain } from './support/main-process.ts';
 import { expectProblem } from './support/problem.ts';
@@ -111,3 +119,29 @@ describe('a service that stops', { timeout: 60_000 }, () => {
     expect(await ended).toMatchObject({ code: 0 });
   });
 });
+
+describe('what Node makes of the sources', () => {
+  it('is kept for the next start, also by a process that is killed', async () => {
+    // Node keeps it apart for each set of flags: this one is nobody else's.
+    const nodeArgs = [`--stack-size=${randomInt(700, 980)}`];
+    const own = fileURLToPath(
+      new URL(`../../node_modules/.cache/ringback/${await cacheName(nodeArgs)}`, import.meta.url),
+    );
+    await rm(own, { recursive: true, force: true });
+    onTestFinished(() => rm(own, { recursive: true, force: true }));
+    const service = await startService({ databaseUrl: database.url, nodeArgs });
+    await eventually(async () => expect((await readdir(own)).length).toBeGreaterThan(250));
+    await service.kill();
+    expect((await readdir(own)).length).toBeGreaterThan(250);
+  });
+});
+
+/** What Node calls its cache when it is started with these flags. */
+async function cacheName(nodeArgs: readonly string[]): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'ringback-cache-'));
+  const program = `require('node:module').enableCompileCache(${JSON.stringify(directory)})`;
+  await promisify(execFile)(process.execPath, [...nodeArgs, '-e', program]);
+  const [name] = await readdir(directory);
+  await rm(directory, { recursive: true });
+  return name!;
+}
