@@ -1,14 +1,11 @@
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { cpus, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { cpus } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
-import { startEmbeddedPostgres } from '#embedded/postgres.ts';
 import { openDatabase } from '#store/database.ts';
 import { cpuMicros, treeCpuMicros } from './cpu.ts';
+import { startPostgres } from './postgres.ts';
 import { type BenchService, startService } from './service.ts';
 
 /**
@@ -198,9 +195,7 @@ function print(name: string, value: string): void {
 }
 
 async function main(): Promise<void> {
-  const dataDir = await mkdtemp(join(tmpdir(), 'ringback-bench-'));
-  const postgres = await startEmbeddedPostgres({ dataDir });
-  const postmaster = Number(readFileSync(join(postgres.clusterDir, 'postmaster.pid'), 'utf8').split('\n')[0]);
+  const postgres = await startPostgres();
   const service = await startService(postgres.url);
   const receiver = await startReceiver();
   const db = openDatabase({ url: postgres.url, applicationName: 'ringback-bench', max: 1, pooled: false });
@@ -210,7 +205,7 @@ async function main(): Promise<void> {
   };
   try {
     console.log(`${cpus().length} cores, Node ${process.version}\n`);
-    const bench = { service, receiver, postmaster, unended };
+    const bench = { service, receiver, postmaster: postgres.postmaster, unended };
     await measureSustained(bench);
     await measureFanOut(bench);
     await measureIsolation(bench);
@@ -219,7 +214,6 @@ async function main(): Promise<void> {
     await service.stop();
     receiver.close();
     await postgres.stop();
-    await rm(dataDir, { recursive: true, force: true });
   }
 }
 

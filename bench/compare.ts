@@ -1,14 +1,8 @@
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { type BenchPostgres, startPostgres } from './postgres.ts';
 import { startService } from './service.ts';
-import {
-  type BenchPostgres,
-  type Measured,
-  measureThroughput,
-  startPostgres,
-  startSurroundings,
-  type Surroundings,
-} from './throughput.ts';
+import { type Measured, measureThroughput, startSurroundings, type Surroundings } from './throughput.ts';
 
 /**
  * `node bench/compare.ts ../before`: what a job costs in this working tree and in another one, with its node_modules, of the same

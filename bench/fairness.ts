@@ -1,11 +1,8 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { API_KEY_SCOPES, hashApiKey, newApiKey } from '#domain/api-key.ts';
 import { newId } from '#domain/ids.ts';
-import { startEmbeddedPostgres } from '#embedded/postgres.ts';
 import { ensureApiKey } from '#store/accounts.ts';
 import { openDatabase } from '#store/database.ts';
+import { startPostgres } from './postgres.ts';
 import { startService } from './service.ts';
 
 /**
@@ -53,8 +50,7 @@ function print(name: string, sorted: readonly number[]): void {
 }
 
 async function main(): Promise<void> {
-  const dataDir = await mkdtemp(join(tmpdir(), 'ringback-bench-'));
-  const postgres = await startEmbeddedPostgres({ dataDir });
+  const postgres = await startPostgres();
   const service = await startService(postgres.url);
   const db = openDatabase({ url: postgres.url, applicationName: 'ringback-bench', max: 1, pooled: false });
   try {
@@ -81,7 +77,6 @@ async function main(): Promise<void> {
     await db.close();
     await service.stop();
     await postgres.stop();
-    await rm(dataDir, { recursive: true, force: true });
   }
 }
 

@@ -2,18 +2,10 @@ import type { ChildProcess } from 'node:child_process';
 import { cpus } from 'node:os';
 import { cpuMicros } from './cpu.ts';
 import type { LoadOrder } from './load.ts';
+import { startPostgres } from './postgres.ts';
 import type { ReceiverMessage } from './receiver.ts';
 import { type BenchService, startService } from './service.ts';
-import {
-  child,
-  CONNECTIONS,
-  measureThroughput,
-  message,
-  run,
-  startPostgres,
-  startSurroundings,
-  submission,
-} from './throughput.ts';
+import { child, CONNECTIONS, measureThroughput, message, run, startSurroundings, submission } from './throughput.ts';
 
 /**
  * `npm run bench`: what a job costs, from its POST to its callback, through one process with every role.

@@ -1,16 +1,12 @@
-import { readFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { type AccountId, newId } from '#domain/ids.ts';
 import { DEFAULT_RETRY_POLICY } from '#domain/retry.ts';
-import { startEmbeddedPostgres } from '#embedded/postgres.ts';
 import { claimRuns } from '#store/claim-runs.ts';
 import { type Database, openDatabase } from '#store/database.ts';
 import { endRuns } from '#store/end-runs.ts';
 import { migrate } from '#store/migrate.ts';
 import { decideRunEnd } from '../src/jobs/run/run-end.ts';
 import { treeCpuMicros } from './cpu.ts';
+import { startPostgres } from './postgres.ts';
 
 /**
  * `node bench/queue.ts`: what a claim costs with nothing, 100,000 and 1,000,000 jobs waiting, of one account and one
@@ -91,9 +87,7 @@ async function measure(db: Database, postmaster: number): Promise<{ micros: numb
 }
 
 async function main(): Promise<void> {
-  const dataDir = await mkdtemp(join(tmpdir(), 'ringback-bench-'));
-  const postgres = await startEmbeddedPostgres({ dataDir, durable: false });
-  const postmaster = Number(readFileSync(join(postgres.clusterDir, 'postmaster.pid'), 'utf8').split('\n')[0]);
+  const postgres = await startPostgres(false);
   const db = openDatabase({ url: postgres.url, applicationName: 'ringback-bench', max: 1, pooled: false });
   try {
     await migrate(postgres.url);
@@ -102,7 +96,7 @@ async function main(): Promise<void> {
       await db.sql`INSERT INTO ringback.accounts (account_id, name, created_at) VALUES (${id}, ${id}, now())`;
     for (const [index, scene] of SCENES.entries()) {
       await fill(db, scene, accounts.slice(0, scene.accounts), `s${index}`);
-      const { micros, p50Ms, p99Ms } = await measure(db, postmaster);
+      const { micros, p50Ms, p99Ms } = await measure(db, postgres.postmaster);
       const cost = `${micros.toFixed(0)} us of PostgreSQL a run, p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms a claim`;
       console.log(`claim of ${RUNS_A_CLAIM}: ${scene.name.padEnd(34)} ${cost}`);
       await clear(db);
@@ -110,7 +104,6 @@ async function main(): Promise<void> {
   } finally {
     await db.close();
     await postgres.stop();
-    await rm(dataDir, { recursive: true, force: true });
   }
 }
 

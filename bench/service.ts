@@ -1,6 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import packageJson from '../package.json' with { type: 'json' };
+import { readFile } from 'node:fs/promises';
 
 /** Services that share a database must agree on it. */
 const SECRET_KEY = randomBytes(32).toString('base64');
@@ -23,7 +23,7 @@ export async function startService(
   const key = `rbk_${randomBytes(24).toString('base64url')}`;
   const child = fork(new URL('src/main.ts', checkout), [], {
     cwd: checkout,
-    execArgv: packageJson.scripts.start.split(' ').filter((word) => word.startsWith('--')),
+    execArgv: await startFlags(checkout),
     env: {
       ...process.env,
       PORT: '0',
@@ -43,6 +43,14 @@ export async function startService(
     await ended;
   };
   return { process: child, url: await untilListening(child), key, stop };
+}
+
+/** What its `npm start` gives Node. */
+async function startFlags(checkout: URL): Promise<string[]> {
+  const { scripts } = JSON.parse(await readFile(new URL('package.json', checkout), 'utf8')) as {
+    scripts: { start: string };
+  };
+  return scripts.start.split(' ').filter((word) => word.startsWith('--'));
 }
 
 function untilListening(service: ChildProcess): Promise<string> {

@@ -1,9 +1,4 @@
 import { type ChildProcess, fork } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { startEmbeddedPostgres } from '#embedded/postgres.ts';
 import { cpuMicros, rssMiB, treeCpuMicros } from './cpu.ts';
 import type { LoadOrder, LoadReport } from './load.ts';
 import type { ReceiverMessage } from './receiver.ts';
@@ -58,25 +53,6 @@ export async function startSurroundings(): Promise<Surroundings> {
     receiver.disconnect();
   };
   return { load, receiver, port, close };
-}
-
-export interface BenchPostgres {
-  readonly url: string;
-  /** Process id. */
-  readonly postmaster: number;
-  stop(): Promise<void>;
-}
-
-/** Durable, on an empty data directory of its own. */
-export async function startPostgres(): Promise<BenchPostgres> {
-  const dataDir = await mkdtemp(join(tmpdir(), 'ringback-bench-'));
-  const postgres = await startEmbeddedPostgres({ dataDir });
-  const postmaster = Number(readFileSync(join(postgres.clusterDir, 'postmaster.pid'), 'utf8').split('\n')[0]);
-  const stop = async () => {
-    await postgres.stop();
-    await rm(dataDir, { recursive: true, force: true });
-  };
-  return { url: postgres.url, postmaster, stop };
 }
 
 export function submission(callbackUrl: string): string {

@@ -1,11 +1,9 @@
 import { fork } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { cpus, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { cpus } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
 import postgres, { type Sql } from 'postgres';
-import { startEmbeddedPostgres } from '#embedded/postgres.ts';
 import { cpuMicros, rssMiB } from './cpu.ts';
+import { startPostgres } from './postgres.ts';
 import { type BenchService, startService } from './service.ts';
 import type { WaitMessage, WaitOrder } from './waiting-clients.ts';
 
@@ -154,8 +152,7 @@ async function measure(scene: Scene): Promise<void> {
 }
 
 async function main(): Promise<void> {
-  const dataDir = await mkdtemp(join(tmpdir(), 'ringback-bench-'));
-  const server = await startEmbeddedPostgres({ dataDir });
+  const server = await startPostgres();
   const here = await startService(server.url);
   const there = await startService(server.url);
   const sql = postgres(server.url, { max: 1, onnotice: () => undefined });
@@ -167,7 +164,6 @@ async function main(): Promise<void> {
   } finally {
     await Promise.all([here.stop(), there.stop(), sql.end()]);
     await server.stop();
-    await rm(dataDir, { recursive: true, force: true });
   }
 }
 
