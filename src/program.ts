@@ -11,7 +11,7 @@ import type { ServiceDeps } from './parts.ts';
 import { greeting } from './greeting.ts';
 
 interface Installation extends Pick<ServiceDeps, 'database' | 'secretKeys' | 'bootstrapKey'> {
-  /** Printed, so that somebody who tries Ringback out can paste it. */
+  /** Prints the API key, and a first request to paste. */
   readonly greets: boolean;
   /** Rejects when its database is gone for good. */
   readonly failed: Promise<never>;

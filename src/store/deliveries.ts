@@ -36,44 +36,46 @@ export interface Settlement {
   readonly workerId: WorkerId;
 }
 
-/** Names every column: put together from what there is, it takes five times as long. What is null need not be sent. */
-function toRow({ delivery, result, verdict, ...settlement }: Settlement): object {
-  const { response, timings, remoteAddress, finishedAt }: Partial<AttemptResult> = result;
+/** Names every column: a row that is put together by spreading its parts takes five times as long to make. */
+function toRow(settlement: Settlement): object {
+  const { delivery, verdict } = settlement;
+  const result: Settlement['result'] & Partial<AttemptResult> = settlement.result;
+  const { timings, response } = result;
   return {
     accountId: delivery.accountId,
     deliveryId: delivery.id,
     eventId: delivery.eventId,
-    jobId: delivery.jobId ?? undefined,
+    jobId: delivery.jobId,
     endpointId: delivery.endpointId,
     attemptId: delivery.attemptId,
     number: settlement.number,
     trigger: settlement.trigger,
     url: settlement.url,
-    requestHeaders: settlement.requestHeaders ?? undefined,
-    bodySha256: settlement.bodySha256 ?? undefined,
-    bodyBytes: settlement.bodyBytes ?? undefined,
+    requestHeaders: settlement.requestHeaders,
+    bodySha256: settlement.bodySha256,
+    bodyBytes: settlement.bodyBytes,
     signedBy: settlement.signedBy,
     keepsPlace: settlement.keepsPlace,
     keepsStep: settlement.keepsStep,
     settledAt: settlement.settledAt,
     workerId: settlement.workerId,
     outcome: result.outcome,
-    errorCode: result.errorCode ?? undefined,
-    errorDetail: result.errorDetail ?? undefined,
+    errorCode: result.errorCode,
+    errorDetail: result.errorDetail,
     startedAt: result.startedAt,
-    finishedAt,
-    remoteAddress: remoteAddress ?? undefined,
-    dnsMs: timings?.dnsMs ?? undefined,
-    connectMs: timings?.connectMs ?? undefined,
-    tlsMs: timings?.tlsMs ?? undefined,
-    firstByteMs: timings?.firstByteMs ?? undefined,
+    finishedAt: result.finishedAt,
+    remoteAddress: result.remoteAddress,
+    dnsMs: timings?.dnsMs,
+    connectMs: timings?.connectMs,
+    tlsMs: timings?.tlsMs,
+    firstByteMs: timings?.firstByteMs,
     totalMs: timings?.totalMs,
     status: verdict.status,
-    nextAttemptAt: verdict.nextAttemptAt ?? undefined,
+    nextAttemptAt: verdict.nextAttemptAt,
     responseStatus: response?.status,
     responseHeaders: response?.headers,
     // Base64: the bytes need not be text, and may hold NUL.
-    responseBody: response?.bodyPrefix && Buffer.from(response.bodyPrefix).toString('base64'),
+    responseBody: response && Buffer.from(response.bodyPrefix).toString('base64'),
     responseBytes: response?.bodyBytes,
     responseTruncated: response?.truncated,
   };

@@ -57,8 +57,8 @@ interface StoredChunks extends ResultKey {
 }
 
 /**
- * Read at once. On its way here it is in memory five times over, as what came from the socket, as hex and as bytes; what of that
- * is garbage adds up faster than it is collected.
+ * Read at once: as hex it is what one read of a socket holds, so that it need not be put together from several. What a result leaves
+ * behind on its way here adds up faster than it is collected (docs/decisions/0014).
  */
 export const READ_BYTES = 30 * 1024;
 
@@ -74,7 +74,7 @@ async function* readChunks(db: Database, stored: StoredChunks, { first, last }: 
     offset += piece.length;
     if (offset <= last) {
       coming = readPiece(db, stored, offset, last);
-      // Whoever stops reading does not care; whoever reads on gets it with the next piece.
+      // A failure is thrown when that piece is asked for, if it is.
       coming.catch(() => undefined);
     }
     yield piece;

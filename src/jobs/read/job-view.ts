@@ -14,8 +14,8 @@ export function jobJson(job: JobRecord, publicUrl: string): string {
   return `${head}${output},${JSON.stringify(viewRest(job, statusUrl)).slice(1)}`;
 }
 
-// A member that is undefined is not written. Objects of one shape are made, and written, in a third of the time of those
-// that are put together from what there is.
+// A member that is undefined is not written. Objects of one shape are made, and written, in half the time of those that are
+// put together from what there is.
 
 function viewState(job: JobRecord, statusUrl: string) {
   const result = job.status === 'succeeded' ? viewResult(job) : undefined;
