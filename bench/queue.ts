@@ -14,6 +14,7 @@ import { startPostgres } from './postgres.ts';
  */
 const CLAIMS = Number(process.env['BENCH_CLAIMS'] ?? 100);
 const RUNS_A_CLAIM = 50;
+const FILL_TIMEOUT_MS = 600_000;
 
 interface Scene {
   readonly name: string;
@@ -95,11 +96,11 @@ async function main(): Promise<void> {
     for (const id of accounts)
       await db.sql`INSERT INTO ringback.accounts (account_id, name, created_at) VALUES (${id}, ${id}, now())`;
     for (const [index, scene] of SCENES.entries()) {
-      await fill(db, scene, accounts.slice(0, scene.accounts), `s${index}`);
+      await fill(db.within(FILL_TIMEOUT_MS), scene, accounts.slice(0, scene.accounts), `s${index}`);
       const { micros, p50Ms, p99Ms } = await measure(db, postgres.postmaster);
       const cost = `${micros.toFixed(0)} us of PostgreSQL a run, p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms a claim`;
       console.log(`claim of ${RUNS_A_CLAIM}: ${scene.name.padEnd(34)} ${cost}`);
-      await clear(db);
+      await clear(db.within(FILL_TIMEOUT_MS));
     }
   } finally {
     await db.close();
