@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
 import { startReceiver } from '../support/receiver.ts';
@@ -70,11 +70,15 @@ describe('a database connection that falls silent', { timeout: 90_000 }, () => {
 
   it('is not ready while submissions would not be accepted, though everything else is answered', async () => {
     const { service } = await startBehindProxy();
+    const locked = Promise.withResolvers<void>();
     const unlocked = Promise.withResolvers<void>();
     const locking = database.db.within(60_000).transaction(async (tx) => {
       await tx`LOCK TABLE ringback.jobs IN EXCLUSIVE MODE`;
+      locked.resolve();
       await unlocked.promise;
     });
+    onTestFinished(() => unlocked.resolve());
+    await Promise.race([locked.promise, locking]);
     const refused = service.request('POST', '/v1/jobs', { type: 'ringback.echo', input: 1 });
     await eventually(async () => expect((await service.request('GET', '/readyz')).status).toBe(503));
     expect((await service.request('GET', '/v1/jobs')).status).toBe(200);
